@@ -1,0 +1,3 @@
+//! Turns a buildspec and a commit into a signed image, the same bytes every time.
+
+pub mod cli;

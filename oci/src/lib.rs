@@ -1,0 +1,1 @@
+//! Nouns of the OCI specifications: digests, names, manifests, layouts, the distribution client, runtime bundles.
