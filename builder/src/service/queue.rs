@@ -1,0 +1,309 @@
+//! The durable queue: deliveries, builds and their events in one SQLite file (WAL, every commit synced).
+//!
+//! ```text
+//!   delivery: received ──► queued (build) | ignored (reason)
+//!   build:    queued ──► running (attempt, lease) ──► done | failed
+//!                ▲            │ lease over, or the service ended
+//!                └────────────┘ at most ATTEMPTS_MAX times
+//! ```
+//!
+//! A delivery is durable before it is answered. A reference at a commit is one build, however many deliveries name it:
+//! the `UNIQUE` row says so, not the code. A worker proves by its attempt number that a build is still its own, so one that
+//! was thought dead can finish nothing.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::watch;
+
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{Build, BuildId, BuildState, Delivery, DeliveryState, Event, QueueError};
+use rows::{BuildRow, DeliveryRow, EventRow};
+
+/// Attempts of one build. A build during which the service ends three times is taken for the cause of it.
+pub const ATTEMPTS_MAX: i64 = 3;
+/// Builds that one listing gives back.
+pub const LIST_MAX: i64 = 500;
+/// Events of one build that are kept; a step that prints without end must not fill the disk.
+pub const EVENTS_MAX: i64 = 100_000;
+
+/// The queue. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// One writer: transactions that read and then write never meet each other.
+    writer: SqlitePool,
+    reader: SqlitePool,
+    /// Counts changes, so that workers and watchers wake without asking again and again.
+    changes: watch::Sender<u64>,
+}
+
+/// What recording a delivery found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// First time.
+    New,
+    /// The ledger has this delivery already; this is what became of it.
+    Replayed(DeliveryState),
+}
+
+impl Queue {
+    /// Opens or creates the file.
+    pub async fn open(file: &Path) -> Result<Self, QueueError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(std::time::Duration::from_secs(10));
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!("./migrations").run(&writer).await.map_err(|source| QueueError::Migrate { source })?;
+        let reader = SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
+        Ok(Self { writer, reader, changes: watch::Sender::new(0) })
+    }
+
+    /// Wakes at every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Enters a delivery into the ledger, durably; or says that it is there already.
+    pub async fn receive(&self, delivery: &Delivery, now: Timestamp) -> Result<Receipt, QueueError> {
+        let entered = sqlx::query(
+            "INSERT INTO deliveries (project, delivery, event, reference, again, received, state) \
+             VALUES ($1, $2, $3, $4, $5, $6, 'received') ON CONFLICT (project, delivery) DO NOTHING",
+        )
+        .bind(&delivery.project)
+        .bind(&delivery.delivery)
+        .bind(&delivery.event)
+        .bind(delivery.reference.full())
+        .bind(i64::from(delivery.again))
+        .bind(now.as_microsecond())
+        .execute(&self.writer)
+        .await?;
+        if entered.rows_affected() == 1 {
+            self.changed();
+            return Ok(Receipt::New);
+        }
+        Ok(Receipt::Replayed(self.delivery_state(&delivery.project, &delivery.delivery).await?))
+    }
+
+    /// What became of a delivery.
+    pub async fn delivery_state(&self, project: &str, delivery: &str) -> Result<DeliveryState, QueueError> {
+        let row: (String, Option<String>, Option<String>) =
+            sqlx::query_as("SELECT state, reason, build FROM deliveries WHERE project = $1 AND delivery = $2")
+                .bind(project)
+                .bind(delivery)
+                .fetch_one(&self.reader)
+                .await?;
+        rows::delivery_state(row)
+    }
+
+    /// Deliveries whose reference was not read yet, oldest first.
+    pub async fn unread(&self) -> Result<Vec<Delivery>, QueueError> {
+        let rows: Vec<DeliveryRow> = sqlx::query_as(
+            "SELECT project, delivery, event, reference, again FROM deliveries WHERE state = 'received' \
+             ORDER BY received LIMIT 100",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        rows.into_iter().map(Delivery::try_from).collect()
+    }
+
+    /// The delivery has nothing to build.
+    pub async fn ignore(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
+        sqlx::query(
+            "UPDATE deliveries SET state = 'ignored', reason = $3 \
+             WHERE project = $1 AND delivery = $2 AND state = 'received'",
+        )
+        .bind(&delivery.project)
+        .bind(&delivery.delivery)
+        .bind(reason)
+        .execute(&self.writer)
+        .await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// The delivery's reference is at `commit`: queues its build, or finds the one that is there. Once per delivery.
+    pub async fn enqueue(&self, delivery: &Delivery, commit: &str, now: Timestamp) -> Result<BuildId, QueueError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let fresh = uuid::Uuid::now_v7().to_string();
+        let (id,): (String,) = sqlx::query_as(
+            "INSERT INTO builds (id, project, reference, commit_id, state, attempt, created) \
+             VALUES ($1, $2, $3, $4, 'queued', 0, $5) \
+             ON CONFLICT (project, reference, commit_id) DO UPDATE SET id = id RETURNING id",
+        )
+        .bind(fresh)
+        .bind(&delivery.project)
+        .bind(delivery.reference.full())
+        .bind(commit)
+        .bind(now.as_microsecond())
+        .fetch_one(&mut *transaction)
+        .await?;
+        let taken = sqlx::query(
+            "UPDATE deliveries SET state = 'queued', build = $3 \
+             WHERE project = $1 AND delivery = $2 AND state = 'received'",
+        )
+        .bind(&delivery.project)
+        .bind(&delivery.delivery)
+        .bind(&id)
+        .execute(&mut *transaction)
+        .await?;
+        if taken.rows_affected() == 1 && delivery.again {
+            sqlx::query(
+                "UPDATE builds SET state = 'queued', attempt = 0, failure = NULL, finished = NULL \
+                 WHERE id = $1 AND state = 'failed'",
+            )
+            .bind(&id)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        self.changed();
+        BuildId::from_str(&id)
+    }
+
+    /// Takes the oldest waiting build, until `lease_until`.
+    pub async fn claim(&self, now: Timestamp, lease_until: Timestamp) -> Result<Option<Build>, QueueError> {
+        let row: Option<BuildRow> = sqlx::query_as(
+            "UPDATE builds SET state = 'running', attempt = attempt + 1, started = $1, lease_until = $2 \
+             WHERE id = (SELECT id FROM builds WHERE state = 'queued' ORDER BY created, id LIMIT 1) RETURNING *",
+        )
+        .bind(now.as_microsecond())
+        .bind(lease_until.as_microsecond())
+        .fetch_optional(&self.writer)
+        .await?;
+        self.changed();
+        row.map(Build::try_from).transpose()
+    }
+
+    /// Keeps a running build for longer. False if it is no longer this attempt's.
+    pub async fn renew(&self, build: &Build, lease_until: Timestamp) -> Result<bool, QueueError> {
+        let renewed = sqlx::query(
+            "UPDATE builds SET lease_until = $3 WHERE id = $1 AND attempt = $2 AND state = 'running'",
+        )
+        .bind(build.id.as_str())
+        .bind(build.attempt)
+        .bind(lease_until.as_microsecond())
+        .execute(&self.writer)
+        .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    /// Puts back what an ended service left running: builds whose lease ends by `lease`. A build that used up its
+    /// attempts fails instead. Returns how many were put back or failed.
+    pub async fn recover(&self, lease: Timestamp, now: Timestamp) -> Result<u64, QueueError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let failed = sqlx::query(
+            "UPDATE builds SET state = 'failed', finished = $1, lease_until = NULL, \
+             failure = 'the service ended during each of ' || attempt || ' attempts' \
+             WHERE state = 'running' AND lease_until <= $2 AND attempt >= $3",
+        )
+        .bind(now.as_microsecond())
+        .bind(lease.as_microsecond())
+        .bind(ATTEMPTS_MAX)
+        .execute(&mut *transaction)
+        .await?;
+        let queued = sqlx::query(
+            "UPDATE builds SET state = 'queued', lease_until = NULL WHERE state = 'running' AND lease_until <= $1",
+        )
+        .bind(lease.as_microsecond())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        self.changed();
+        Ok(failed.rows_affected() + queued.rows_affected())
+    }
+
+    /// Gives a running build back untried, because the service is asked to end.
+    pub async fn give_back(&self, build: &Build) -> Result<(), QueueError> {
+        sqlx::query(
+            "UPDATE builds SET state = 'queued', attempt = attempt - 1, lease_until = NULL \
+             WHERE id = $1 AND attempt = $2 AND state = 'running'",
+        )
+        .bind(build.id.as_str())
+        .bind(build.attempt)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a running build: `Ok` with what came of it (JSON), or `Err` with why it failed. False if it is no longer this
+    /// attempt's, and then nothing is changed.
+    pub async fn finish(&self, build: &Build, end: Result<&str, &str>, now: Timestamp) -> Result<bool, QueueError> {
+        let (state, outcome, failure) = match end {
+            Ok(outcome) => (BuildState::Done, Some(outcome), None),
+            Err(failure) => (BuildState::Failed, None, Some(failure)),
+        };
+        let ended = sqlx::query(
+            "UPDATE builds SET state = $3, outcome = $4, failure = $5, finished = $6, lease_until = NULL \
+             WHERE id = $1 AND attempt = $2 AND state = 'running'",
+        )
+        .bind(build.id.as_str())
+        .bind(build.attempt)
+        .bind(state.as_str())
+        .bind(outcome)
+        .bind(failure)
+        .bind(now.as_microsecond())
+        .execute(&self.writer)
+        .await?;
+        self.changed();
+        Ok(ended.rows_affected() == 1)
+    }
+
+    /// Appends one event of a build. Beyond [`EVENTS_MAX`] nothing more is kept.
+    pub async fn append(&self, build: &BuildId, body: &str, now: Timestamp) -> Result<(), QueueError> {
+        sqlx::query(
+            "INSERT INTO events (build, seq, at, body) \
+             SELECT $1, n, $2, $3 FROM (SELECT coalesce(max(seq), 0) + 1 AS n FROM events WHERE build = $1) WHERE n <= $4",
+        )
+        .bind(build.as_str())
+        .bind(now.as_microsecond())
+        .bind(body)
+        .bind(EVENTS_MAX)
+        .execute(&self.writer)
+        .await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Events of a build after a sequence number, in order, a page at a time.
+    pub async fn events(&self, build: &BuildId, after: i64) -> Result<Vec<Event>, QueueError> {
+        let rows: Vec<EventRow> =
+            sqlx::query_as("SELECT seq, at, body FROM events WHERE build = $1 AND seq > $2 ORDER BY seq LIMIT 500")
+                .bind(build.as_str())
+                .bind(after)
+                .fetch_all(&self.reader)
+                .await?;
+        rows.into_iter().map(Event::try_from).collect()
+    }
+
+    /// One build.
+    pub async fn build(&self, id: &BuildId) -> Result<Option<Build>, QueueError> {
+        let row: Option<BuildRow> =
+            sqlx::query_as("SELECT * FROM builds WHERE id = $1").bind(id.as_str()).fetch_optional(&self.reader).await?;
+        row.map(Build::try_from).transpose()
+    }
+
+    /// The newest builds first.
+    pub async fn builds(&self, project: Option<&str>) -> Result<Vec<Build>, QueueError> {
+        let rows: Vec<BuildRow> = sqlx::query_as(
+            "SELECT * FROM builds WHERE $1 IS NULL OR project = $1 ORDER BY created DESC, id DESC LIMIT $2",
+        )
+        .bind(project)
+        .bind(LIST_MAX)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.into_iter().map(Build::try_from).collect()
+    }
+}
