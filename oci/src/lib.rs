@@ -1,1 +1,8 @@
 //! Nouns of the OCI specifications: digests, names, manifests, layouts, the distribution client, runtime bundles.
+
+pub mod digest;
+pub mod image_config;
+pub mod json;
+pub mod manifest;
+pub mod media_type;
+pub mod names;
