@@ -1,0 +1,3 @@
+//! The one binary of the workspace's own tests: tidiness of the tree, and stories across the parts.
+
+mod tidy;
