@@ -1,0 +1,27 @@
+//! Containers on this machine, by an OCI runtime program: what to run, its bundle on disk, and the driver that execs `runc` or `crun`.
+//!
+//! ```text
+//!   BundleSpec ─► spec (Pure) ─► Bundle{config.json} ─► Runtime ─► runc | crun, whichever works here
+//!                 seccomp (Pure)                         probe: says which and why
+//! ```
+//!
+//! The same code runs build steps and released programs. The runtime program is told everything by `config.json`; it never
+//! restarts a container by itself.
+
+mod bundle;
+mod driver;
+mod probe;
+mod process;
+mod seccomp;
+mod spec;
+
+pub use bundle::{Bundle, BundleError};
+pub use driver::{Container, ContainerState, ContainerStatus, ExecOutput, Runtime, RuntimeError, Stdio};
+pub use probe::{ProbeError, RuntimeKind};
+pub use process::{ExitReason, OutputLine, Stream};
+pub use spec::{
+    BundleSpec, IdMap, Limits, Mount, MountKind, NetworkMode, SpecError, UserNamespace, runtime_document,
+};
+
+#[cfg(test)]
+mod tests;
