@@ -6,3 +6,4 @@ pub mod json;
 pub mod manifest;
 pub mod media_type;
 pub mod names;
+pub mod runtime;

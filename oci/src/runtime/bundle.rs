@@ -47,8 +47,7 @@ impl Bundle {
     /// Writes the bundle of container `id` into `dir`, which is made if need be.
     pub fn write(dir: &Path, id: &str, spec: &BundleSpec) -> Result<Self, BundleError> {
         check_id(id)?;
-        let document =
-            runtime_document(id, spec).map_err(|cause| BundleError::Spec { id: id.to_owned(), cause })?;
+        let document = runtime_document(id, spec).map_err(|cause| BundleError::Spec { id: id.to_owned(), cause })?;
         let path = dir.join("config.json");
         let failed = |cause| BundleError::Write { path: path.clone(), cause };
         std::fs::create_dir_all(dir).map_err(failed)?;

@@ -204,7 +204,11 @@ impl Runtime {
         let output = call.command(self).args(["state", id]).output().await.map_err(|cause| call.io(cause))?;
         if !output.status.success() {
             // It may have been deleted between the two looks.
-            return if self.knows(id) { Err(call.refused(self, &String::from_utf8_lossy(&output.stderr))) } else { Ok(None) };
+            return if self.knows(id) {
+                Err(call.refused(self, &String::from_utf8_lossy(&output.stderr)))
+            } else {
+                Ok(None)
+            };
         }
         let wire: WireState = serde_json::from_slice(&output.stdout).map_err(|cause| call.answer(self, cause))?;
         Ok(Some(wire.into()))
@@ -255,8 +259,16 @@ impl Runtime {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pumps = async {
             tokio::join!(
-                async { if let Some(from) = stdout { pump(from, Stream::Stdout, lines.clone()).await } },
-                async { if let Some(from) = stderr { pump(from, Stream::Stderr, lines.clone()).await } },
+                async {
+                    if let Some(from) = stdout {
+                        pump(from, Stream::Stdout, lines.clone()).await;
+                    }
+                },
+                async {
+                    if let Some(from) = stderr {
+                        pump(from, Stream::Stderr, lines.clone()).await;
+                    }
+                },
             )
         };
         let (_, status) = tokio::join!(pumps, child.wait());
@@ -284,7 +296,7 @@ impl Runtime {
             if let Ok(text) = std::fs::read_to_string(&pid_file)
                 && let Some(pid) = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw)
             {
-                drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+                let _already_gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
             return Err(RuntimeError::TimedOut { id: id.to_owned(), within });
         };
@@ -313,8 +325,7 @@ impl Runtime {
 
     async fn simple(&self, verb: &'static str, id: &str, more: &[&str]) -> Result<(), RuntimeError> {
         let call = Call::new(self, verb, id)?;
-        let output =
-            call.command(self).arg(verb).arg(id).args(more).output().await.map_err(|cause| call.io(cause))?;
+        let output = call.command(self).arg(verb).arg(id).args(more).output().await.map_err(|cause| call.io(cause))?;
         if output.status.success() {
             return Ok(());
         }

@@ -19,9 +19,7 @@ pub use bundle::{Bundle, BundleError};
 pub use driver::{Container, ContainerState, ContainerStatus, ExecOutput, Runtime, RuntimeError, Stdio};
 pub use probe::{ProbeError, RuntimeKind};
 pub use process::{ExitReason, OutputLine, Stream};
-pub use spec::{
-    BundleSpec, IdMap, Limits, Mount, MountKind, NetworkMode, SpecError, UserNamespace, runtime_document,
-};
+pub use spec::{BundleSpec, IdMap, Limits, Mount, MountKind, NetworkMode, SpecError, UserNamespace, runtime_document};
 
 #[cfg(test)]
 mod tests;

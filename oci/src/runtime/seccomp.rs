@@ -15,7 +15,7 @@ const NOT_IMPLEMENTED: u32 = 38;
 const NAMESPACE_FLAGS: u64 = 0x7E02_0000;
 
 /// Refused whatever the arguments.
-const REFUSED: [&str; 60] = [
+const REFUSED: [&str; 61] = [
     "acct",
     "add_key",
     "adjtimex",

@@ -313,7 +313,8 @@ fn linux(id: &str, spec: &BundleSpec) -> Result<rt::Linux, SpecError> {
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
         .build()?;
     if let UserNamespace::Mapped(map) = spec.user_namespace {
-        let mapping = rt::LinuxIdMappingBuilder::default().container_id(0u32).host_id(map.first).size(map.count).build()?;
+        let mapping =
+            rt::LinuxIdMappingBuilder::default().container_id(0u32).host_id(map.first).size(map.count).build()?;
         linux.set_uid_mappings(Some(vec![mapping]));
         linux.set_gid_mappings(Some(vec![mapping]));
     }

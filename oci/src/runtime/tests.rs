@@ -59,7 +59,7 @@ fn shell(root: &Path, script: &str) -> BundleSpec {
 async fn run(runtime: &Runtime, spec: &BundleSpec) -> (ExitReason, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let bundle = Bundle::write(dir.path(), &id(), spec).unwrap();
-    let (lines, mut from) = mpsc::channel(16);
+    let (lines, mut from) = mpsc::channel::<OutputLine>(16);
     let reader = tokio::spawn(async move {
         let mut all = Vec::new();
         while let Some(line) = from.recv().await {
@@ -89,12 +89,27 @@ async fn container_has_only_what_it_was_granted() {
     std::fs::set_permissions(output.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     spec.uid = 4242;
     spec.hostname = "box".into();
-    spec.mounts = vec![Mount::read_only(input.path(), "/in"), Mount::read_write(output.path(), "/out"), Mount::tmpfs("/tmp", 1 << 20)];
+    spec.mounts = vec![
+        Mount::read_only(input.path(), "/in"),
+        Mount::read_write(output.path(), "/out"),
+        Mount::tmpfs("/tmp", 1 << 20),
+    ];
     spec.limits = Limits { memory: Some(64 << 20), pids: Some(64), cpu_millis: Some(1000) };
     let (exit, lines) = run(&runtime, &spec).await;
     let text = lines.join("\n");
     assert_eq!(exit, ExitReason::Code(7), "{text}");
-    for expected in ["4242", "box", "lines 3", "CapEff: 0000000000000000", "CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2", "read-only", "no mount", "given"] {
+    for expected in [
+        "4242",
+        "box",
+        "lines 3",
+        "CapEff: 0000000000000000",
+        "CapBnd: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+        "read-only",
+        "no mount",
+        "given",
+    ] {
         assert!(lines.iter().any(|line| line == expected), "no `{expected}` in:\n{text}");
     }
     assert_eq!(std::fs::read_to_string(output.path().join("made")).unwrap(), "y\n");
@@ -136,7 +151,7 @@ async fn created_container_waits_for_start_and_answers_exec() {
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "");
     runtime.start(&container.id).await.unwrap();
     let args = |script: &str| ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     let said = runtime.exec(&container.id, &args("echo inside; exit 3"), minute).await.unwrap();
     assert_eq!((said.exit, said.stdout.as_slice()), (ExitReason::Code(3), b"inside\n".as_slice()));
     let late = runtime.exec(&container.id, &args("sleep 600"), Duration::from_millis(300)).await.unwrap_err();
