@@ -3,6 +3,7 @@
 pub mod digest;
 pub mod image_config;
 pub mod json;
+pub mod layout;
 pub mod manifest;
 pub mod media_type;
 pub mod names;

@@ -21,6 +21,7 @@ pub const LAYERS_MAX: usize = 1024;
 pub const CHILDREN_MAX: usize = 16_384;
 
 /// What a manifest says.
+#[expect(clippy::large_enum_variant, reason = "one for each manifest, never in bulk")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// One image or artifact.
