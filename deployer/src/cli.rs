@@ -1,13 +1,27 @@
 //! The commands of this part: parse, call, report. No decision lives here.
 
-use nebh_face::{Failure, Globals};
+use std::path::PathBuf;
+
+use nebh_face::{Exit, Failure, Globals};
 
 /// Top-level commands of this part.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Own the listening sockets of this host; started by the agent, not by a person.
+    #[command(hide = true)]
+    Entrance {
+        /// Where its control socket and its note lie.
+        #[arg(long)]
+        folder: PathBuf,
+    },
+}
 
 /// Runs one command.
 pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     let _ = globals;
-    match command {}
+    match command {
+        Command::Entrance { folder } => crate::entrance::serve(&folder)
+            .await
+            .map_err(|error| Failure::new(Exit::Failed, "the entrance cannot run").because(&error)),
+    }
 }

@@ -55,7 +55,7 @@ impl DataDriver for Copy {
         }
         place.make()?;
         let shares_blocks = tree::shares_blocks(&place)?;
-        let snapshot_bytes = if shares_blocks { 0 } else { tree::size(&dataset.path)? };
+        let snapshot_bytes = if shares_blocks { 0 } else { tree::size(&dataset.path) };
         Ok(Probed { instant: false, free_bytes: place::free_bytes(&dataset.path)?, snapshot_bytes, made })
     }
 

@@ -53,7 +53,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), DataError> {
 }
 
 /// Bytes that a plain copy of the tree takes.
-pub(super) fn size(path: &Path) -> Result<u64, DataError> {
+pub(super) fn size(path: &Path) -> u64 {
     let mut bytes = 0u64;
     for entry in walkdir::WalkDir::new(path).follow_links(false) {
         // A file that a running program removed meanwhile takes no space.
@@ -61,7 +61,7 @@ pub(super) fn size(path: &Path) -> Result<u64, DataError> {
             bytes = bytes.saturating_add(metadata.blocks().saturating_mul(512));
         }
     }
-    Ok(bytes)
+    bytes
 }
 
 /// Finds out by doing whether the file system shares blocks between files.

@@ -154,6 +154,15 @@ impl Joint<'_> {
         }
     }
 
+    /// The program closed in a state in which the client can be joined to another one.
+    fn may_go_on(&self) -> bool {
+        !self.touched.load(SeqCst) || (self.gate.is_held() && !self.owed.load(SeqCst))
+    }
+
+    fn finished(&self) -> End {
+        if self.owed.load(SeqCst) { End::Owing } else { End::Finished }
+    }
+
     fn end(&self) -> End {
         match (self.touched.load(SeqCst), self.owed.load(SeqCst)) {
             (false, _) => End::Untouched,
@@ -196,28 +205,15 @@ async fn relay(gate: &Gate, client: &mut TcpStream, program: &mut TcpStream, tal
         }
     };
     match first {
-        Ok(Ok(())) => {
-            if joint.owed.load(SeqCst) {
-                End::Owing
-            } else {
-                End::Finished
-            }
-        }
         Ok(Err(Side::Client)) | Err(Err(Side::Client)) => End::Finished,
-        Ok(Err(Side::Program)) => {
-            if joint.owed.load(SeqCst) {
-                End::Owing
-            } else {
-                End::Finished
-            }
-        }
+        Ok(Ok(()) | Err(Side::Program)) => joint.finished(),
         Err(Err(Side::Program)) => joint.end(),
-        Err(Ok(())) if !joint.touched.load(SeqCst) || (gate.is_held() && !joint.owed.load(SeqCst)) => joint.end(),
+        Err(Ok(())) if joint.may_go_on() => joint.end(),
         Err(Ok(())) => {
             // The program closed its half; what the client still says is passed on, for a while.
             drop(to_client.shutdown().await);
             drop(tokio::time::timeout(HALF_CLOSED_MAX, up).await);
-            if joint.owed.load(SeqCst) { End::Owing } else { End::Finished }
+            joint.finished()
         }
     }
 }

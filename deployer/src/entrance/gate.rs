@@ -16,7 +16,7 @@ use super::wire::{Answer, GateStats};
 use crate::netns::Namespace;
 
 /// How long one connection waits for an open door. Longer than any switch; shorter than clients stay.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(super) const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long answered connections must be still before a drain believes them finished.
 const STILL_FOR: Duration = Duration::from_millis(20);
 /// Step of the drain's look at the figures.

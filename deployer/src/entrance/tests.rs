@@ -36,7 +36,9 @@ impl Program {
                 }
             }
             drop(listener);
-            workers.into_iter().for_each(|worker| worker.join().unwrap());
+            for worker in workers {
+                worker.join().unwrap();
+            }
         });
         Some(Self { holder, stopping, thread: Some(thread) })
     }
@@ -171,7 +173,9 @@ impl Load {
 
     fn end(self) -> u64 {
         self.stop.store(true, SeqCst);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
         self.failed.load(SeqCst)
     }
 }
