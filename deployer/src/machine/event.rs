@@ -1,0 +1,437 @@
+//! What the machine is told: wishes of people and of the follower, and outcomes of effects. The journal keeps these.
+//! Pure.
+//!
+//! Every outcome names the [`Step`] (or generation) it belongs to; `step` refuses one that comes too late. A failed
+//! effect is an event like any other, never an error of the loop.
+
+use std::collections::BTreeMap;
+
+use nebh_oci::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{DatasetName, GenerationId, OpId, ReleaseRef, Step, TimelineId};
+
+/// One fact or wish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "event")]
+pub enum Event {
+    /// Somebody wants a generation made ready.
+    PrepareAsked {
+        /// From what.
+        source: PrepareSource,
+        /// Who wants it; a bad digest passes only for a person.
+        by: Author,
+    },
+    /// "Go!": switch to a prepared generation.
+    SwitchAsked {
+        /// Fresh id of the operation.
+        op: OpId,
+        /// The generation to switch to.
+        to: GenerationId,
+        /// Who wants it.
+        by: Author,
+    },
+    /// A person accepts the generation in probation now.
+    CommitAsked,
+    /// A person wants another pair of program and data; also how a left timeline is adopted.
+    RollbackAsked {
+        /// Fresh id of the operation.
+        op: OpId,
+        /// Which program, config and data.
+        want: RollbackWish,
+    },
+    /// Generations that nothing needs any more go (never live, way back or in use).
+    RetireAsked {
+        /// Which.
+        generations: Vec<GenerationId>,
+    },
+    /// First event of every life of the agent: what is found outside.
+    Restarted {
+        /// Fresh id, used if a dead generation has to be started again.
+        op: OpId,
+        /// What is found.
+        found: Observation,
+    },
+
+    /// Outcome of `Prepare`.
+    Prepared {
+        /// The generation.
+        generation: GenerationId,
+        /// What the machine has to know about it.
+        facts: Box<Facts>,
+    },
+    /// Outcome of `Prepare`.
+    PrepareFailed {
+        /// The generation, whose number is not used again.
+        generation: GenerationId,
+        /// Why.
+        why: Trouble,
+    },
+    /// Outcome of `Hold`: the entrance accepts and waits, nothing is on its way to the program any more.
+    Held {
+        /// Of which try.
+        step: Step,
+    },
+    /// Outcome of `Hold`.
+    HoldFailed {
+        /// Of which try.
+        step: Step,
+        /// Why.
+        why: Trouble,
+    },
+    /// Outcome of `Stop`: no container of the application runs.
+    Stopped {
+        /// Of which try.
+        step: Step,
+    },
+    /// Outcome of `Stop`: something still runs that may write.
+    StopFailed {
+        /// Of which try.
+        step: Step,
+        /// Why.
+        why: Trouble,
+    },
+    /// Outcome of `Snapshot`: every dataset is cut and durable.
+    Snapshotted {
+        /// Of which try.
+        step: Step,
+    },
+    /// Outcome of `Snapshot`.
+    SnapshotFailed {
+        /// Of which try.
+        step: Step,
+        /// Why.
+        why: Trouble,
+    },
+    /// Outcome of `Exchange`: every dataset's live path shows the new timeline, durably.
+    Exchanged {
+        /// Of which try.
+        step: Step,
+    },
+    /// Outcome of `Exchange`: some dataset may be exchanged and another not.
+    ExchangeFailed {
+        /// Of which try.
+        step: Step,
+        /// Why.
+        why: Trouble,
+    },
+    /// Outcome of `Start`: the container's process runs, the entrance does not lead to it.
+    Started {
+        /// Of which try.
+        step: Step,
+    },
+    /// Outcome of `Start`.
+    StartFailed {
+        /// Of which try.
+        step: Step,
+        /// Why; a refusal by today's trust policy is one.
+        why: Trouble,
+    },
+    /// Outcome of `CheckAlive`.
+    Alive {
+        /// Of which try.
+        step: Step,
+        /// From start to the first good answer.
+        after_ms: u64,
+    },
+    /// Outcome of `CheckAlive`: died, or no good answer in time.
+    AliveFailed {
+        /// Of which try.
+        step: Step,
+        /// Why.
+        why: Trouble,
+    },
+    /// Outcome of `Open`: the entrance leads to the generation, waiting connections first.
+    Opened {
+        /// Of which try.
+        step: Step,
+        /// What the held connections went through.
+        window: Window,
+    },
+    /// Outcome of `Open`.
+    OpenFailed {
+        /// Of which try.
+        step: Step,
+        /// Why.
+        why: Trouble,
+    },
+    /// From `Watch`: the generation died or stopped answering.
+    Lost {
+        /// Fresh id, used if the generation has to be started again.
+        op: OpId,
+        /// Which.
+        generation: GenerationId,
+        /// How.
+        why: Loss,
+        /// Since it was opened.
+        after_ms: u64,
+    },
+    /// Outcome of `Wait`.
+    Waited {
+        /// Of which try.
+        step: Step,
+    },
+    /// Outcome of `Remove`.
+    Removed {
+        /// Which generation is gone from the disk.
+        generation: GenerationId,
+    },
+    /// Outcome of `Remove`; tried again after the next start of the agent.
+    RemoveFailed {
+        /// Which generation is still there.
+        generation: GenerationId,
+        /// Why.
+        why: Trouble,
+    },
+}
+
+/// What a generation is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "from")]
+pub enum PrepareSource {
+    /// A release, with the config that this node renders today.
+    Release {
+        /// The release.
+        release: ReleaseRef,
+    },
+    /// The program of one generation with the rendered config of another, both here already.
+    Mix {
+        /// Whose release and image.
+        binary: GenerationId,
+        /// Whose rendered config.
+        config: GenerationId,
+    },
+}
+
+/// Who wants something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Author {
+    /// A person, by name of the release or generation.
+    Person,
+    /// The follower of the channel head.
+    Follower,
+}
+
+/// What Prepare established, as far as decisions need it. The host keeps the rest under the generation's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Facts {
+    /// The release whose signature verified on this host.
+    pub release: ReleaseRef,
+    /// Manifest digest of the image that will run.
+    pub image: Digest,
+    /// Digest over the rendered config tree.
+    pub config: Digest,
+    /// Datasets of the release that this host has a driver for, in the release's words.
+    pub datasets: BTreeMap<DatasetName, DatasetFacts>,
+    /// How long the generation is on probation after it was opened.
+    pub probation_ms: u64,
+}
+
+/// One dataset as a release uses it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DatasetFacts {
+    /// What kind of data it is.
+    pub class: DatasetClass,
+    /// The schema that the program writes and those that it can read, if it declares any.
+    pub schema: Option<SchemaWindow>,
+}
+
+/// What kind of data a dataset holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatasetClass {
+    /// Forward only: what was acknowledged is never taken back automatically.
+    Ledger,
+    /// Goes with the program.
+    Paired,
+    /// Can be made again from other data.
+    Derived,
+    /// Of no value after the program ends; not snapshotted.
+    Scratch,
+    /// Lives elsewhere; not snapshotted.
+    External,
+}
+
+impl DatasetClass {
+    /// True if the node's driver cuts and exchanges it.
+    pub const fn is_snapshotted(self) -> bool {
+        matches!(self, Self::Ledger | Self::Paired | Self::Derived)
+    }
+}
+
+/// Declared schema numbers of one dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SchemaWindow {
+    /// What the program makes of the data.
+    pub writes: u32,
+    /// What it can work on.
+    pub reads: Vec<u32>,
+}
+
+/// Which program, config and data a person wants. Unset fields have the defaults of `rollback::plan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct RollbackWish {
+    /// This generation, whatever `binary` and `config` say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<GenerationId>,
+    /// Program of the old or of the new side of the last switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary: Option<Side>,
+    /// Config of the old or of the new side of the last switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<Side>,
+    /// Which data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataWish>,
+}
+
+/// A side of the last switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// What ran before it.
+    Old,
+    /// What it brought.
+    New,
+}
+
+/// Which data a rollback serves with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DataWish {
+    /// As they are now.
+    Live,
+    /// As they were before the last switch.
+    Pre,
+    /// As a left timeline ended.
+    Timeline(TimelineId),
+}
+
+impl std::str::FromStr for DataWish {
+    type Err = super::ids::NotAName;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "live" => Ok(Self::Live),
+            "pre" => Ok(Self::Pre),
+            other => other.parse().map(Self::Timeline),
+        }
+    }
+}
+
+impl TryFrom<String> for DataWish {
+    type Error = super::ids::NotAName;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DataWish> for String {
+    fn from(wish: DataWish) -> String {
+        wish.to_string()
+    }
+}
+
+impl std::fmt::Display for DataWish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Live => f.write_str("live"),
+            Self::Pre => f.write_str("pre"),
+            Self::Timeline(timeline) => timeline.fmt(f),
+        }
+    }
+}
+
+/// What an agent finds when it comes (back) to life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Observation {
+    /// Generations whose container runs now.
+    pub running: Vec<GenerationId>,
+    /// True if the host was not booted since the last record: what does not run now died by itself.
+    pub same_boot: bool,
+}
+
+/// What connections went through while the entrance was held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Window {
+    /// From the last request let through before to the first let through after.
+    pub held_ms: u64,
+    /// Connections or requests that waited and went on.
+    pub waited: u64,
+    /// Requests that were refused, cut or timed out because of the switch.
+    pub lost: u64,
+}
+
+/// How a generation was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "how")]
+pub enum Loss {
+    /// Killed by a signal.
+    Signal {
+        /// Its name, like `SIGSEGV`.
+        name: String,
+    },
+    /// Ended by itself.
+    Exit {
+        /// Its exit code.
+        code: i32,
+    },
+    /// Ended while nobody could see how (the agent was away).
+    Gone,
+    /// The liveness probe failed as often as the release allows.
+    Probe {
+        /// The last answer.
+        text: String,
+    },
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signal { name } => write!(f, "died of {name}"),
+            Self::Exit { code } => write!(f, "ended with exit code {code}"),
+            Self::Gone => f.write_str("ended while the agent was away"),
+            Self::Probe { text } => write!(f, "stopped answering ({text})"),
+        }
+    }
+}
+
+/// A failed effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+#[error("{text}")]
+pub struct Trouble {
+    /// What kind, for the exit code.
+    pub kind: TroubleKind,
+    /// What happened and why, with the nouns in it.
+    pub text: String,
+}
+
+impl Trouble {
+    /// A failure of this kind.
+    pub fn new(kind: TroubleKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+}
+
+/// Kinds of failure that lead to different exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TroubleKind {
+    /// Trust said no: exit 3.
+    Refused,
+    /// A server does not answer: exit 4.
+    Unreachable,
+    /// A file that a person wrote is wrong, or asks for what this node cannot do: exit 2.
+    Wrong,
+    /// No space left.
+    NoSpace,
+    /// Anything else.
+    Failed,
+}
