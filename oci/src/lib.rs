@@ -1,5 +1,6 @@
 //! Nouns of the OCI specifications: digests, names, manifests, layouts, the distribution client, runtime bundles.
 
+pub mod client;
 pub mod digest;
 pub mod image_config;
 pub mod json;
