@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod cli;
 pub mod git;
+pub mod keys;
 pub mod lock;
 pub mod service;
 pub mod spec;

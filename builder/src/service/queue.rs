@@ -261,18 +261,22 @@ impl Queue {
         Ok(ended.rows_affected() == 1)
     }
 
-    /// Appends one event of a build. Beyond [`EVENTS_MAX`] nothing more is kept.
-    pub async fn append(&self, build: &BuildId, body: &str, now: Timestamp) -> Result<(), QueueError> {
-        sqlx::query(
-            "INSERT INTO events (build, seq, at, body) \
-             SELECT $1, n, $2, $3 FROM (SELECT coalesce(max(seq), 0) + 1 AS n FROM events WHERE build = $1) WHERE n <= $4",
-        )
-        .bind(build.as_str())
-        .bind(now.as_microsecond())
-        .bind(body)
-        .bind(EVENTS_MAX)
-        .execute(&self.writer)
-        .await?;
+    /// Appends events of a build in one transaction. Beyond [`EVENTS_MAX`] nothing more is kept.
+    pub async fn append(&self, build: &BuildId, events: &[(Timestamp, String)]) -> Result<(), QueueError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for (at, body) in events {
+            sqlx::query(
+                "INSERT INTO events (build, seq, at, body) SELECT $1, n, $2, $3 \
+                 FROM (SELECT coalesce(max(seq), 0) + 1 AS n FROM events WHERE build = $1) WHERE n <= $4",
+            )
+            .bind(build.as_str())
+            .bind(at.as_microsecond())
+            .bind(body)
+            .bind(EVENTS_MAX)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
         self.changed();
         Ok(())
     }

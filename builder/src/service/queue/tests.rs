@@ -135,7 +135,7 @@ async fn events_are_numbered_and_read_from_any_place() {
     let (_dir, queue) = queue().await;
     let id = enqueued(&queue, "d1", "c1").await;
     for body in ["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"] {
-        queue.append(&id, body, at(1)).await.unwrap();
+        queue.append(&id, &[(at(1), body.to_owned())]).await.unwrap();
     }
     let events = queue.events(&id, 1).await.unwrap();
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
