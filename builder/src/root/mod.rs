@@ -1,0 +1,28 @@
+//! Root trees made from distribution packages that are only unpacked: no script of a package ever runs. What most
+//! scripts would have done is done by small declared finishers.
+//!
+//! ```text
+//!   .deb ─► ar ─► control.tar ─► PackageFacts ─► finish (Pure) ─► FileTree: users, CA bundle, alternatives, …
+//!                 data.tar    ─► FileTree ──┬─► layers of an image (assembly)
+//!                                           └─► folder of a toolchain (materialize)
+//! ```
+//!
+//! A package is signed by its distribution, yet its bytes are read as foreign input: sizes, counts and paths are bounded,
+//! devices are refused, and nothing is ever written through a link.
+
+mod ar;
+mod deb;
+mod facts;
+mod finish;
+mod materialize;
+mod scripts;
+
+pub use ar::{ArError, ArReader};
+pub use deb::{Deb, DebError, Limits, read_deb};
+pub use facts::{FACTS_VERSION, PackageFacts};
+pub use finish::{FinishError, finish};
+pub use materialize::{MaterializeError, materialize};
+pub use scripts::unhandled_script;
+
+#[cfg(test)]
+mod tests;
