@@ -80,7 +80,10 @@ fn parallel(chunks: &[&[u8]], threads: usize) -> io::Result<Vec<Vec<u8>>> {
             });
         }
     });
-    results.into_iter().map(|result| result.unwrap_or_else(|| Err(io::Error::other("a compressor thread ended")))).collect()
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| Err(io::Error::other("a compressor thread ended"))))
+        .collect()
 }
 
 fn member(chunk: &[u8]) -> io::Result<Vec<u8>> {

@@ -41,13 +41,14 @@ pub fn write_tarball(tree: &FileTree, latest: u64, to: &mut dyn Write) -> io::Re
                 written.insert(path.clone());
             }
             Kind::Link(target) => header(to, path, &Meta { mode: 0o777, ..meta }, &entry.xattrs, b'2', 0, target)?,
-            Kind::File(content) => match first_names.get(&Arc::as_ptr(content)) {
-                Some(first) => header(to, path, &meta, &entry.xattrs, b'1', 0, first.as_str())?,
-                None => {
+            Kind::File(content) => {
+                if let Some(first) = first_names.get(&Arc::as_ptr(content)) {
+                    header(to, path, &meta, &entry.xattrs, b'1', 0, first.as_str())?;
+                } else {
                     file(to, path, &meta, entry, content)?;
                     first_names.insert(Arc::as_ptr(content), path);
                 }
-            },
+            }
         }
     }
     to.write_all(&[0; 2 * BLOCK])

@@ -11,8 +11,13 @@ use serde::{Deserialize, Deserializer, Serializer};
 pub const FACTS_VERSION: u32 = 1;
 
 /// Folders whose files the finishers read.
-const READ_BELOW: [&str; 5] =
-    ["usr/share/base-passwd/", "usr/lib/sysusers.d/", "usr/share/ca-certificates/", "etc/ld.so.conf.d/", "usr/lib/tmpfiles.d/"];
+const READ_BELOW: [&str; 5] = [
+    "usr/share/base-passwd/",
+    "usr/lib/sysusers.d/",
+    "usr/share/ca-certificates/",
+    "etc/ld.so.conf.d/",
+    "usr/lib/tmpfiles.d/",
+];
 /// Folders whose names the finishers look at.
 const NAMED_BELOW: [&str; 2] = ["usr/bin/", "usr/sbin/"];
 
@@ -38,6 +43,22 @@ pub struct PackageFacts {
 }
 
 impl PackageFacts {
+    /// The facts of a package whose data was not read yet. The name is empty if the control paragraph has none.
+    pub(super) fn new(control: String, scripts: BTreeMap<String, String>) -> Self {
+        let mut facts = Self {
+            version: FACTS_VERSION,
+            name: String::new(),
+            control,
+            scripts,
+            programs: BTreeSet::new(),
+            files: BTreeMap::new(),
+            latest: 0,
+        };
+        let name = facts.field("Package").unwrap_or_default().to_owned();
+        facts.name = name;
+        facts
+    }
+
     /// True if a finisher reads the file at `path`.
     pub(super) fn reads(path: &str) -> bool {
         READ_BELOW.iter().any(|folder| path.starts_with(folder))

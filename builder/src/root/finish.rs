@@ -86,7 +86,10 @@ impl Finisher {
 
     fn users(&mut self, packages: &[PackageFacts]) -> Result<(), FinishError> {
         let text = |path: &str| {
-            packages.iter().find_map(|package| package.files.get(path)).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            packages
+                .iter()
+                .find_map(|package| package.files.get(path))
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
         };
         let (Some(passwd), Some(group)) =
             (text("usr/share/base-passwd/passwd.master"), text("usr/share/base-passwd/group.master"))
@@ -112,14 +115,15 @@ impl Finisher {
         let certificates: BTreeMap<&String, &Vec<u8>> = packages
             .iter()
             .flat_map(|package| &package.files)
-            .filter(|(path, _)| path.starts_with("usr/share/ca-certificates/") && path.ends_with(".crt"))
+            .filter(|(path, _)| path.starts_with("usr/share/ca-certificates/"))
             .collect();
         for (path, bytes) in certificates {
+            let Some(stem) = path.strip_suffix(".crt") else { continue };
             bundle.extend_from_slice(bytes);
             if !bytes.ends_with(b"\n") {
                 bundle.push(b'\n');
             }
-            let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".crt");
+            let name = stem.rsplit('/').next().unwrap_or(stem);
             links.push((format!("etc/ssl/certs/{name}.pem"), format!("/{path}")));
         }
         if bundle.is_empty() {
@@ -190,7 +194,8 @@ impl Accounts {
     /// One line of a `sysusers.d` file: `u`, `g` and `m` lines; ranges are the administrator's business.
     fn declare(&mut self, line: &str) -> Result<(), FinishError> {
         let fields = words(line);
-        let field = |index: usize| fields.get(index).map(String::as_str).filter(|text| *text != "-" && !text.is_empty());
+        let field =
+            |index: usize| fields.get(index).map(String::as_str).filter(|text| *text != "-" && !text.is_empty());
         let (Some(kind), Some(name)) = (field(0), field(1)) else { return Ok(()) };
         match kind {
             "g" => drop(self.group(name, field(2))?),
@@ -220,7 +225,8 @@ impl Accounts {
             return Ok(());
         }
         // `uid:gid` or `uid:group` names the main group; else it is a group of the user's own name.
-        let (uid, group) = id.map_or((None, None), |id| id.split_once(':').map_or((Some(id), None), |(u, g)| (Some(u), Some(g))));
+        let (uid, group) =
+            id.map_or((None, None), |id| id.split_once(':').map_or((Some(id), None), |(u, g)| (Some(u), Some(g))));
         let gid = match group.map(|group| (group, group.parse::<u32>())) {
             Some((_, Ok(gid))) => gid,
             Some((group, Err(_))) => self.group(group, None)?,

@@ -16,6 +16,7 @@ mod facts;
 mod finish;
 mod materialize;
 mod scripts;
+mod tar_tree;
 
 pub use ar::{ArError, ArReader};
 pub use deb::{Deb, DebError, Limits, read_deb};
@@ -23,6 +24,7 @@ pub use facts::{FACTS_VERSION, PackageFacts};
 pub use finish::{FinishError, finish};
 pub use materialize::{MaterializeError, materialize};
 pub use scripts::unhandled_script;
+pub use tar_tree::{Place, TarTreeError, read_tar_tree};
 
 #[cfg(test)]
 mod tests;

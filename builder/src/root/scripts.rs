@@ -75,8 +75,22 @@ pub fn unhandled_script(facts: &PackageFacts) -> Option<&'static str> {
 /// True if every command of the script is one of [`HARMLESS`] inside the shell's own words.
 fn is_harmless(script: &str) -> bool {
     const WORDS: [&str; 16] = [
-        "if", "then", "else", "elif", "fi", "case", "esac", "exit", "for", "do", "done", "|| true", ";;", "configure)",
-        "abort-upgrade", "*)",
+        "if",
+        "then",
+        "else",
+        "elif",
+        "fi",
+        "case",
+        "esac",
+        "exit",
+        "for",
+        "do",
+        "done",
+        "|| true",
+        ";;",
+        "configure)",
+        "abort-upgrade",
+        "*)",
     ];
     script.lines().map(str::trim).all(|line| {
         line.is_empty()

@@ -1,0 +1,159 @@
+//! Reads a foreign tar stream as a tree: strictly, within limits, and never onto a disk. Large files go to the given spill.
+
+use std::io::{self, Read};
+
+use super::deb::Limits;
+use crate::assembly::{ContentError, Entry, EntryPath, FileTree, Kind, Meta, PathError, Spill, TreeError};
+
+/// Why a tar stream is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TarTreeError {
+    /// An inner archive is broken or cut short.
+    #[error("its `{member}` cannot be read")]
+    Inner {
+        /// The member.
+        member: String,
+        /// Cause.
+        #[source]
+        cause: io::Error,
+    },
+    /// More than allowed.
+    #[error("its `{member}` has more {what} than the limit of {limit}")]
+    Limit {
+        /// The member.
+        member: String,
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// A path that no package should have.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// An entry that is no file, folder or link.
+    #[error("its entry `{path}` is a {kind}, which packages may not bring")]
+    Special {
+        /// The path.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A hard link whose target is not an earlier file.
+    #[error("its entry `{path}` is a hard link to `{target}`, which is no file before it")]
+    HardLink {
+        /// The path.
+        path: String,
+        /// The target.
+        target: String,
+    },
+    /// Content could not be kept.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// Entries contradict each other.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Where the entry at a path goes; `None` leaves it out.
+pub type Place = fn(&EntryPath, &Entry) -> Result<Option<EntryPath>, PathError>;
+
+/// Reads the whole stream. `member` names it in errors.
+pub fn read_tar_tree(
+    member: &str,
+    from: impl Read,
+    spill: &Spill,
+    limits: &Limits,
+    place: Place,
+) -> Result<FileTree, TarTreeError> {
+    TarReader { member, spill, limits, left: limits.bytes, place }.read(from)
+}
+
+pub(super) fn broken(member: &str) -> impl Fn(io::Error) -> TarTreeError {
+    move |cause| TarTreeError::Inner { member: member.to_owned(), cause }
+}
+
+struct TarReader<'a> {
+    member: &'a str,
+    spill: &'a Spill,
+    limits: &'a Limits,
+    left: u64,
+    place: Place,
+}
+
+impl TarReader<'_> {
+    fn read(mut self, from: impl Read) -> Result<FileTree, TarTreeError> {
+        let mut archive = tar::Archive::new(from);
+        let mut tree = FileTree::default();
+        for (count, entry) in archive.entries().map_err(broken(self.member))?.enumerate() {
+            if count >= self.limits.entries {
+                return Err(self.limit("entries", self.limits.entries as u64));
+            }
+            let mut entry = entry.map_err(broken(self.member))?;
+            let written = self.text(&entry.path_bytes())?;
+            let Some(path) = EntryPath::parse_or_root(&written)? else { continue };
+            let parsed = self.entry(&path, &mut entry, &tree)?;
+            if let Some(place) = (self.place)(&path, &parsed)? {
+                tree.insert(place, parsed)?;
+            }
+        }
+        Ok(tree)
+    }
+
+    fn entry(
+        &mut self,
+        path: &EntryPath,
+        from: &mut tar::Entry<'_, impl Read>,
+        tree: &FileTree,
+    ) -> Result<Entry, TarTreeError> {
+        let meta = self.meta(from.header())?;
+        let target = |this: &Self| match from.link_name_bytes() {
+            Some(bytes) => this.text(&bytes),
+            None => Err(broken(this.member)(io::Error::other(format!("`{path}` has no link target")))),
+        };
+        let kind = from.header().entry_type();
+        if kind.is_dir() {
+            return Ok(Entry::folder(meta));
+        }
+        if kind.is_symlink() {
+            return Ok(Entry::link(target(self)?, meta.mtime));
+        }
+        if kind.is_hard_link() {
+            let target = target(self)?;
+            let lost = || TarTreeError::HardLink { path: path.to_string(), target: target.clone() };
+            let file = Entry::file(meta, Vec::new());
+            let target = (self.place)(&EntryPath::parse(&target)?, &file)?.ok_or_else(lost)?;
+            return match tree.get(&target).ok_or_else(lost)? {
+                same @ Entry { kind: Kind::File(_), .. } => Ok(same.clone()),
+                Entry { kind: Kind::Folder | Kind::Link(_), .. } => Err(lost()),
+            };
+        }
+        if kind.is_file() {
+            let size = from.size();
+            self.left = self.left.checked_sub(size).ok_or_else(|| self.limit("bytes", self.limits.bytes))?;
+            return Ok(Entry::content(meta, self.spill.take(from, size)?));
+        }
+        let kind = if kind.is_character_special() || kind.is_block_special() { "device" } else { "special entry" };
+        Err(TarTreeError::Special { path: path.to_string(), kind })
+    }
+
+    fn meta(&self, header: &tar::Header) -> Result<Meta, TarTreeError> {
+        let id = |id: io::Result<u64>| {
+            u32::try_from(id.map_err(broken(self.member))?)
+                .map_err(|_| broken(self.member)(io::Error::other("an owner is out of range")))
+        };
+        Ok(Meta {
+            mode: header.mode().map_err(broken(self.member))? & 0o7777,
+            uid: id(header.uid())?,
+            gid: id(header.gid())?,
+            mtime: header.mtime().map_err(broken(self.member))?,
+        })
+    }
+
+    fn text(&self, bytes: &[u8]) -> Result<String, TarTreeError> {
+        String::from_utf8(bytes.to_vec()).map_err(|_| broken(self.member)(io::Error::other("a path is not UTF-8")))
+    }
+
+    fn limit(&self, what: &'static str, limit: u64) -> TarTreeError {
+        TarTreeError::Limit { member: self.member.to_owned(), what, limit }
+    }
+}
