@@ -1,0 +1,141 @@
+//! Channel heads and data snapshots: who may sign them, and what time does to them.
+
+use jiff::{SignedDuration, Timestamp};
+use nebh_oci::digest::Digest;
+use nebh_oci::manifest::Attached;
+use nebh_trust::channel::{self, ChannelHead, HeadRelease, sign_head, verify_head};
+use nebh_trust::data::{DataSnapshotManifest, sign_data_snapshot, verify_data_snapshot};
+use nebh_trust::{Rejection, RejectionKind as Kind, Verified};
+
+use super::support::{PEOPLE, POLICY, image, now, policy, refused, repository};
+
+fn later(hours: i64) -> Timestamp {
+    now() + SignedDuration::from_hours(hours)
+}
+
+fn head(counter: u64) -> ChannelHead {
+    let current = HeadRelease { version: "1.4.2".to_owned(), digest: Digest::sha256(b"release") };
+    ChannelHead::new("stable", repository(), counter, current, later(-1), later(24))
+}
+
+/// Signed by both releasers, as the policy demands.
+fn signed(head: &ChannelHead) -> Attached {
+    let by_one = Attached::from_artifact(&sign_head(head, &PEOPLE.alice).unwrap());
+    Attached::from_artifact(&channel::cosign_head(&by_one, &head.channel, &PEOPLE.bob).unwrap())
+}
+
+fn verify(head: &Attached, floor: u64, now: Timestamp) -> Result<Verified<ChannelHead>, Rejection> {
+    verify_head(&policy(POLICY), &repository(), "stable", head, floor, now)
+}
+
+#[test]
+fn good_head_is_followed() {
+    let artifact = sign_head(&head(7), &PEOPLE.alice).unwrap();
+    assert_eq!(artifact.tag.unwrap().as_str(), "channel.stable");
+    assert!(channel::is_head(&artifact.manifest));
+    let verified = verify(&signed(&head(7)), 6, now()).unwrap();
+    assert_eq!(verified.signers().len(), 2);
+    assert_eq!(verified.into_value(), head(7));
+    // The same head again is no step back.
+    assert!(verify(&signed(&head(7)), 7, now()).is_ok());
+}
+
+#[test]
+fn regressed_head_is_refused() {
+    let text = refused(verify(&signed(&head(7)), 8, now()), Kind::Regressed);
+    assert!(text.contains("head 7 of channel `stable` was served, and head 8 was seen before"), "{text}");
+}
+
+#[test]
+fn expired_head_is_refused() {
+    let text = refused(verify(&signed(&head(7)), 0, later(24)), Kind::Expired);
+    assert!(text.contains("expired at"), "{text}");
+    assert!(verify(&signed(&head(7)), 0, later(23)).is_ok());
+}
+
+#[test]
+fn head_of_another_channel_or_repository_is_refused() {
+    let mut other = head(7);
+    other.channel = "debug".to_owned();
+    refused(verify(&signed(&other), 0, now()), Kind::WrongSubject);
+    let mut other = head(7);
+    other.repository = "shop/web".parse().unwrap();
+    refused(verify(&signed(&other), 0, now()), Kind::WrongSubject);
+}
+
+#[test]
+fn head_by_too_few_or_wrong_keys_is_refused() {
+    let by_one = Attached::from_artifact(&sign_head(&head(7), &PEOPLE.alice).unwrap());
+    refused(verify(&by_one, 0, now()), Kind::BelowThreshold);
+    let twice = Attached::from_artifact(&channel::cosign_head(&by_one, "stable", &PEOPLE.alice).unwrap());
+    refused(verify(&twice, 0, now()), Kind::BelowThreshold);
+    let by_stranger = Attached::from_artifact(&sign_head(&head(7), &PEOPLE.stranger).unwrap());
+    refused(verify(&by_stranger, 0, now()), Kind::Untrusted);
+    let by_builder = Attached::from_artifact(&sign_head(&head(7), &PEOPLE.builder).unwrap());
+    let text = refused(verify(&by_builder, 0, now()), Kind::Untrusted);
+    assert!(text.contains("of role `builder`, which does not speak here"), "{text}");
+}
+
+#[test]
+fn head_that_points_to_a_revoked_release_is_refused() {
+    let text = format!("{POLICY}revoked: {{ digests: [\"{}\"] }}\n", head(7).current.digest);
+    let result = verify_head(&policy(&text), &repository(), "stable", &signed(&head(7)), 0, now());
+    refused(result, Kind::Revoked);
+}
+
+#[test]
+fn head_of_a_newer_format_and_backward_times_are_malformed() {
+    let newer = ChannelHead { version: 2, ..head(7) };
+    refused(verify(&signed(&newer), 0, now()), Kind::Malformed);
+    let backward = ChannelHead { expires: later(-2), ..head(7) };
+    refused(verify(&signed(&backward), 0, now()), Kind::Malformed);
+}
+
+#[test]
+fn changed_head_is_refused() {
+    let mut changed = signed(&head(7));
+    let bytes = &mut changed.layers[0].1;
+    let last = bytes.len() - 10;
+    bytes[last] ^= 1;
+    refused(verify(&changed, 0, now()), Kind::Malformed);
+}
+
+fn data_snapshot(release: Digest) -> DataSnapshotManifest {
+    DataSnapshotManifest {
+        version: 1,
+        app: "shop/api".to_owned(),
+        dataset: "ledger".to_owned(),
+        driver: "btrfs".to_owned(),
+        snapshot: "op1-pre".to_owned(),
+        timeline: "tl1".to_owned(),
+        schema: Some(12),
+        release,
+        operation: "op1".to_owned(),
+        purpose: "pre".to_owned(),
+        node: "n1".to_owned(),
+        time: now(),
+    }
+}
+
+#[test]
+fn data_snapshot_is_signed_by_the_node_for_its_release() {
+    let release = image("release");
+    let manifest = data_snapshot(*release.digest());
+    let artifact = sign_data_snapshot(&manifest, &release, &PEOPLE.node).unwrap();
+    assert_eq!(artifact.manifest.subject().unwrap().digest, *release.digest());
+    let attached = Attached::from_artifact(&artifact);
+    let verify = |release: &Digest, attached: &Attached| {
+        verify_data_snapshot(&policy(POLICY), &repository(), release, attached, now())
+    };
+    assert_eq!(verify(release.digest(), &attached).unwrap().into_value(), manifest);
+    refused(verify(&Digest::sha256(b"other"), &attached), Kind::WrongSubject);
+    let by_builder = sign_data_snapshot(&manifest, &release, &PEOPLE.builder).unwrap();
+    refused(verify(release.digest(), &Attached::from_artifact(&by_builder)), Kind::Untrusted);
+}
+
+#[test]
+fn one_signed_document_is_never_taken_for_another() {
+    let release = image("release");
+    let snapshot = sign_data_snapshot(&data_snapshot(*release.digest()), &release, &PEOPLE.alice).unwrap();
+    refused(verify(&Attached::from_artifact(&snapshot), 0, now()), Kind::Malformed);
+}

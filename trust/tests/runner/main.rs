@@ -1,0 +1,14 @@
+//! Tests of the crate from outside: only what is public, as gateway, builder and host use it.
+
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod cosign;
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod vectors;
