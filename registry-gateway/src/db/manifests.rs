@@ -1,0 +1,391 @@
+//! Rows of manifests: their bytes, what they consist of, and what they are attached to.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use nebh_oci::digest::Digest;
+use nebh_oci::names::{Repository, Tag};
+
+use super::{Db, DbError, Write, column, digest, micros, size};
+
+/// A manifest as it was pushed.
+#[derive(Clone, Debug)]
+pub struct StoredManifest {
+    /// Under this name.
+    pub digest: Digest,
+    /// With this `Content-Type`.
+    pub media_type: String,
+    /// These bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What a manifest consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A config or a layer.
+    Blob(Digest),
+    /// A child of an index.
+    Manifest(Digest),
+}
+
+impl Part {
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Blob(digest) | Self::Manifest(digest) => *digest,
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Blob(_) => "blob",
+            Self::Manifest(_) => "manifest",
+        }
+    }
+}
+
+/// A manifest to be stored.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// The name, bytes and type.
+    pub stored: StoredManifest,
+    /// For the referrers list.
+    pub artifact_type: Option<String>,
+    /// What it is attached to.
+    pub subject: Option<Digest>,
+    /// For the referrers list.
+    pub annotations: BTreeMap<String, String>,
+    /// What it consists of.
+    pub parts: Vec<Part>,
+}
+
+/// One line of a referrers list.
+#[derive(Clone, Debug)]
+pub struct Referrer {
+    /// The manifest that is attached.
+    pub digest: Digest,
+    /// Its type.
+    pub media_type: String,
+    /// Its size.
+    pub size: u64,
+    /// What kind of artifact it is.
+    pub artifact_type: Option<String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A manifest's line without its bytes.
+#[derive(Clone, Debug)]
+pub struct ManifestHead {
+    /// Its name.
+    pub digest: Digest,
+    /// Its type.
+    pub media_type: String,
+    /// Its size.
+    pub size: u64,
+}
+
+type BytesRow = (String, String, Vec<u8>);
+
+impl Db {
+    /// A live manifest by its digest.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        name: &Digest,
+    ) -> Result<Option<StoredManifest>, DbError> {
+        let row = sqlx::query_as::<_, BytesRow>(
+            "SELECT manifest.digest, manifest.media_type, manifest_bytes.bytes FROM manifest \
+             JOIN manifest_bytes ON manifest_bytes.digest = manifest.digest \
+             WHERE manifest.repository = $1 AND manifest.digest = $2 AND manifest.dropped IS NULL",
+        )
+        .bind(repository.as_str())
+        .bind(name.to_string())
+        .fetch_optional(self.read())
+        .await
+        .map_err(DbError::at("looking up a manifest"))?;
+        row.map(stored).transpose()
+    }
+
+    /// A live manifest by its tag.
+    pub async fn manifest_by_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Option<StoredManifest>, DbError> {
+        let row = sqlx::query_as::<_, BytesRow>(
+            "SELECT manifest.digest, manifest.media_type, manifest_bytes.bytes FROM tag \
+             JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest \
+             JOIN manifest_bytes ON manifest_bytes.digest = manifest.digest \
+             WHERE tag.repository = $1 AND tag.name = $2 AND manifest.dropped IS NULL",
+        )
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(self.read())
+        .await
+        .map_err(DbError::at("looking up a tag"))?;
+        row.map(stored).transpose()
+    }
+
+    /// Whether something is there, without its bytes.
+    pub async fn manifest_head(
+        &self,
+        repository: &Repository,
+        name: &Digest,
+    ) -> Result<Option<ManifestHead>, DbError> {
+        let row = sqlx::query_as::<_, (String, String, i64)>(
+            "SELECT digest, media_type, size FROM manifest \
+             WHERE repository = $1 AND digest = $2 AND dropped IS NULL",
+        )
+        .bind(repository.as_str())
+        .bind(name.to_string())
+        .fetch_optional(self.read())
+        .await
+        .map_err(DbError::at("looking up a manifest"))?;
+        row.map(head).transpose()
+    }
+
+    /// What a tag leads to, without its bytes.
+    pub async fn manifest_head_by_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Option<ManifestHead>, DbError> {
+        let row = sqlx::query_as::<_, (String, String, i64)>(
+            "SELECT manifest.digest, manifest.media_type, manifest.size FROM tag \
+             JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest \
+             WHERE tag.repository = $1 AND tag.name = $2 AND manifest.dropped IS NULL",
+        )
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(self.read())
+        .await
+        .map_err(DbError::at("looking up a tag"))?;
+        row.map(head).transpose()
+    }
+
+    /// One page of what is attached to a manifest, in the order of the digests.
+    pub async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Digest>,
+        limit: u32,
+    ) -> Result<Vec<Referrer>, DbError> {
+        let rows = sqlx::query_as::<_, (String, String, i64, Option<String>, String)>(
+            "SELECT digest, media_type, size, artifact_type, annotations FROM manifest \
+             WHERE repository = $1 AND subject = $2 AND digest > $3 AND dropped IS NULL \
+             AND ($4 IS NULL OR artifact_type = $4) ORDER BY digest LIMIT $5",
+        )
+        .bind(repository.as_str())
+        .bind(subject.to_string())
+        .bind(after.map(Digest::to_string).unwrap_or_default())
+        .bind(artifact_type)
+        .bind(i64::from(limit))
+        .fetch_all(self.read())
+        .await
+        .map_err(DbError::at("listing referrers"))?;
+        rows.into_iter().map(referrer).collect()
+    }
+}
+
+fn stored((name, media_type, bytes): BytesRow) -> Result<StoredManifest, DbError> {
+    Ok(StoredManifest { digest: digest(&name)?, media_type, bytes })
+}
+
+fn head((name, media_type, bytes): (String, String, i64)) -> Result<ManifestHead, DbError> {
+    Ok(ManifestHead { digest: digest(&name)?, media_type, size: size(bytes) })
+}
+
+fn referrer(row: (String, String, i64, Option<String>, String)) -> Result<Referrer, DbError> {
+    let (name, media_type, bytes, artifact_type, annotations) = row;
+    let annotations = serde_json::from_str(&annotations)
+        .map_err(|_| DbError::Row { what: "map of annotations", value: annotations })?;
+    Ok(Referrer { digest: digest(&name)?, media_type, size: size(bytes), artifact_type, annotations })
+}
+
+/// Stores a manifest, or brings it back if it was dropped. Returns the parts that the repository lacks; the caller
+/// decides whether that is an error. Blobs that are there are noted as wanted.
+pub async fn put(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+    new: &NewManifest,
+    now: Timestamp,
+) -> Result<Vec<Part>, DbError> {
+    let name = new.stored.digest.to_string();
+    let missing = present_parts(tx, repository, &new.parts, now).await?;
+    sqlx::query("INSERT INTO repository (name, created) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .bind(repository.as_str())
+        .bind(micros(now))
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("recording a repository"))?;
+    sqlx::query("INSERT INTO manifest_bytes (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING")
+        .bind(&name)
+        .bind(&new.stored.bytes)
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("storing a manifest"))?;
+    let annotations = serde_json::Value::from_iter(new.annotations.clone()).to_string();
+    // The media type of the first push stays: the same bytes cannot be two things.
+    sqlx::query(
+        "INSERT INTO manifest (repository, digest, media_type, size, artifact_type, subject, annotations, pushed) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (repository, digest) DO UPDATE SET pushed = $8, dropped = NULL, drop_reason = NULL",
+    )
+    .bind(repository.as_str())
+    .bind(&name)
+    .bind(&new.stored.media_type)
+    .bind(column(new.stored.bytes.len() as u64))
+    .bind(&new.artifact_type)
+    .bind(new.subject.map(|subject| subject.to_string()))
+    .bind(annotations)
+    .bind(micros(now))
+    .execute(&mut **tx)
+    .await
+    .map_err(DbError::at("storing a manifest"))?;
+    for part in &new.parts {
+        sqlx::query(
+            "INSERT INTO manifest_part (repository, manifest, part, kind) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(repository.as_str())
+        .bind(&name)
+        .bind(part.digest().to_string())
+        .bind(part.kind())
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("storing a manifest's parts"))?;
+    }
+    Ok(missing)
+}
+
+/// The parts that the repository lacks; those that it has are noted as wanted.
+async fn present_parts(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+    parts: &[Part],
+    now: Timestamp,
+) -> Result<Vec<Part>, DbError> {
+    let mut missing = Vec::new();
+    for part in parts {
+        let name = part.digest().to_string();
+        let found = match part {
+            Part::Blob(_) => {
+                sqlx::query(
+                    "UPDATE blob SET seen = $3, state = 'live', condemned = NULL \
+                     WHERE digest = $2 AND state <> 'quarantined' AND EXISTS (\
+                       SELECT 1 FROM repository_blob WHERE repository = $1 AND digest = $2)",
+                )
+                .bind(repository.as_str())
+                .bind(&name)
+                .bind(micros(now))
+                .execute(&mut **tx)
+                .await
+                .map_err(DbError::at("looking for a manifest's parts"))?
+                .rows_affected()
+                    > 0
+            }
+            Part::Manifest(_) => sqlx::query_scalar::<_, i64>(
+                "SELECT 1 FROM manifest WHERE repository = $1 AND digest = $2 AND dropped IS NULL",
+            )
+            .bind(repository.as_str())
+            .bind(&name)
+            .fetch_optional(&mut **tx)
+            .await
+            .map_err(DbError::at("looking for a manifest's parts"))?
+            .is_some(),
+        };
+        if !found {
+            missing.push(*part);
+        }
+    }
+    Ok(missing)
+}
+
+/// Drops a manifest so that it can be restored. False if it is not there.
+pub async fn drop_manifest(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+    name: &Digest,
+    reason: &str,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    sqlx::query(
+        "UPDATE manifest SET dropped = $3, drop_reason = $4 \
+         WHERE repository = $1 AND digest = $2 AND dropped IS NULL",
+    )
+    .bind(repository.as_str())
+    .bind(name.to_string())
+    .bind(micros(now))
+    .bind(reason)
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected() > 0)
+    .map_err(DbError::at("dropping a manifest"))
+}
+
+/// Brings back a dropped manifest, and the repository's right to hand out its blobs. False if it is not dropped.
+pub async fn restore(tx: &mut Write<'_>, repository: &Repository, name: &Digest) -> Result<bool, DbError> {
+    let back = sqlx::query(
+        "UPDATE manifest SET dropped = NULL, drop_reason = NULL \
+         WHERE repository = $1 AND digest = $2 AND dropped IS NOT NULL",
+    )
+    .bind(repository.as_str())
+    .bind(name.to_string())
+    .execute(&mut **tx)
+    .await
+    .map_err(DbError::at("restoring a manifest"))?
+    .rows_affected()
+        > 0;
+    if back {
+        sqlx::query(
+            "INSERT INTO repository_blob (repository, digest) \
+             SELECT $1, manifest_part.part FROM manifest_part JOIN blob ON blob.digest = manifest_part.part \
+             WHERE manifest_part.repository = $1 AND manifest_part.manifest = $2 AND manifest_part.kind = 'blob' \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(repository.as_str())
+        .bind(name.to_string())
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("restoring a manifest's blobs"))?;
+    }
+    Ok(back)
+}
+
+/// Forgets manifests dropped before `bound`: from here on they cannot be restored. Returns how many.
+pub async fn forget_dropped(tx: &mut Write<'_>, bound: Timestamp) -> Result<u64, DbError> {
+    let bound = micros(bound);
+    sqlx::query(
+        "DELETE FROM manifest_part WHERE EXISTS (SELECT 1 FROM manifest \
+         WHERE manifest.repository = manifest_part.repository AND manifest.digest = manifest_part.manifest \
+         AND manifest.dropped < $1)",
+    )
+    .bind(bound)
+    .execute(&mut **tx)
+    .await
+    .map_err(DbError::at("forgetting dropped manifests"))?;
+    let gone = sqlx::query("DELETE FROM manifest WHERE dropped < $1")
+        .bind(bound)
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("forgetting dropped manifests"))?
+        .rows_affected();
+    if gone > 0 {
+        sqlx::query(
+            "DELETE FROM manifest_bytes WHERE NOT EXISTS (\
+             SELECT 1 FROM manifest WHERE manifest.digest = manifest_bytes.digest)",
+        )
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("forgetting dropped manifests"))?;
+    }
+    sqlx::query("DELETE FROM dropped_tag WHERE dropped < $1")
+        .bind(bound)
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("forgetting dropped tags"))?;
+    Ok(gone)
+}

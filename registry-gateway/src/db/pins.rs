@@ -1,0 +1,207 @@
+//! Rows of pins, channel heads and what hosts reported: all that keeps things beside being recent.
+
+use jiff::Timestamp;
+use nebh_oci::digest::Digest;
+use nebh_oci::names::{Repository, Tag};
+
+use super::{Db, DbError, Write, column, digest, micros, parsed, timestamp};
+
+/// Who made a pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinKind {
+    /// Admission, for a release tag.
+    Release,
+    /// A person.
+    Manual,
+}
+
+impl PinKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// One pin.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Pin {
+    /// In this repository.
+    pub repository: Repository,
+    /// A tag, or a digest's text.
+    pub name: String,
+    /// What stays in place.
+    pub digest: Digest,
+    /// Who made it.
+    pub kind: PinKind,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub made: Option<Timestamp>,
+}
+
+/// One thing that a host uses.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostUse {
+    /// In this repository.
+    pub repository: Repository,
+    /// This manifest.
+    pub digest: Digest,
+    /// `running`, `prepared`, `way back`, or the host's own words.
+    pub why: String,
+}
+
+impl Db {
+    /// All pins, of one repository or of all.
+    pub async fn pins(&self, repository: Option<&Repository>) -> Result<Vec<Pin>, DbError> {
+        let rows = sqlx::query_as::<_, (String, String, String, String, String, i64)>(
+            "SELECT repository, name, digest, kind, reason, made FROM pin \
+             WHERE $1 IS NULL OR repository = $1 ORDER BY repository, name",
+        )
+        .bind(repository.map(Repository::as_str))
+        .fetch_all(self.read())
+        .await
+        .map_err(DbError::at("listing pins"))?;
+        rows.into_iter()
+            .map(|(repository, name, held, kind, reason, made)| {
+                Ok(Pin {
+                    repository: parsed("repository", &repository)?,
+                    name,
+                    digest: digest(&held)?,
+                    kind: if kind == "release" { PinKind::Release } else { PinKind::Manual },
+                    reason,
+                    made: timestamp(made),
+                })
+            })
+            .collect()
+    }
+
+    /// What hosts reported: node, when, and what they use.
+    pub async fn host_uses(&self) -> Result<Vec<(String, Option<Timestamp>, HostUse)>, DbError> {
+        let rows = sqlx::query_as::<_, (String, String, String, String, i64)>(
+            "SELECT node, repository, digest, why, reported FROM host_use ORDER BY node, repository, digest",
+        )
+        .fetch_all(self.read())
+        .await
+        .map_err(DbError::at("listing what hosts use"))?;
+        rows.into_iter()
+            .map(|(node, repository, used, why, reported)| {
+                let used =
+                    HostUse { repository: parsed("repository", &repository)?, digest: digest(&used)?, why };
+                Ok((node, timestamp(reported), used))
+            })
+            .collect()
+    }
+}
+
+/// Pins a name to a digest; a pin that is there stays as it was made.
+pub async fn pin(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+    name: &str,
+    to: &Digest,
+    kind: PinKind,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO pin (repository, name, digest, kind, reason, made) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (repository, name) DO NOTHING",
+    )
+    .bind(repository.as_str())
+    .bind(name)
+    .bind(to.to_string())
+    .bind(kind.as_str())
+    .bind(reason)
+    .bind(micros(now))
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(DbError::at("pinning"))
+}
+
+/// Takes a pin away. False if there is none.
+pub async fn unpin(tx: &mut Write<'_>, repository: &Repository, name: &str) -> Result<bool, DbError> {
+    sqlx::query("DELETE FROM pin WHERE repository = $1 AND name = $2")
+        .bind(repository.as_str())
+        .bind(name)
+        .execute(&mut **tx)
+        .await
+        .map(|done| done.rows_affected() > 0)
+        .map_err(DbError::at("unpinning"))
+}
+
+/// The pin that holds a manifest in place: its own, or that of an index it belongs to (two levels: a release holds an
+/// image index, which holds images).
+pub async fn holding(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+    held: &Digest,
+) -> Result<Option<String>, DbError> {
+    sqlx::query_scalar::<_, String>(
+        "WITH RECURSIVE above(digest, depth) AS (\
+           SELECT $2, 0 \
+           UNION SELECT manifest_part.manifest, above.depth + 1 FROM above \
+           JOIN manifest_part ON manifest_part.part = above.digest \
+           WHERE manifest_part.repository = $1 AND above.depth < 8) \
+         SELECT pin.name FROM pin JOIN above ON pin.digest = above.digest WHERE pin.repository = $1 LIMIT 1",
+    )
+    .bind(repository.as_str())
+    .bind(held.to_string())
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(DbError::at("looking for a pin"))
+}
+
+/// Raises the floor of a channel.
+pub async fn raise_head(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+    tag: &Tag,
+    counter: u64,
+    head: &Digest,
+    lists: &[Digest],
+) -> Result<(), DbError> {
+    let lists = serde_json::json!(lists).to_string();
+    sqlx::query(
+        "INSERT INTO channel (repository, name, counter, digest, lists) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (repository, name) DO UPDATE SET counter = $3, digest = $4, lists = $5 \
+         WHERE channel.counter <= $3",
+    )
+    .bind(repository.as_str())
+    .bind(tag.as_str())
+    .bind(column(counter))
+    .bind(head.to_string())
+    .bind(lists)
+    .execute(&mut **tx)
+    .await
+    .map(drop)
+    .map_err(DbError::at("recording a channel head"))
+}
+
+/// Replaces what a host uses by its newest report.
+pub async fn report(tx: &mut Write<'_>, node: &str, uses: &[HostUse], now: Timestamp) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM host_use WHERE node = $1")
+        .bind(node)
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("recording a host's report"))?;
+    for used in uses {
+        sqlx::query(
+            "INSERT INTO host_use (node, repository, digest, why, reported) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (node, repository, digest) DO UPDATE SET why = host_use.why || ', ' || $4",
+        )
+        .bind(node)
+        .bind(used.repository.as_str())
+        .bind(used.digest.to_string())
+        .bind(&used.why)
+        .bind(micros(now))
+        .execute(&mut **tx)
+        .await
+        .map_err(DbError::at("recording a host's report"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! The tree under `state:`; the only file with path strings. Pure.
+//!
+//! ```text
+//!   gateway.db  gateway.lock
+//!   blobs/sha256/ab/abcd…        immutable bytes
+//!   uploads/<uuid>.<repository>  begun, not finished; the second part binds it to its repository
+//!   quarantine/sha256-abcd….<n>  bytes that did not match their name, kept for a person to look at
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use nebh_oci::digest::{Algorithm, Digest};
+use nebh_oci::names::Repository;
+
+use super::upload::UploadId;
+
+/// The state folder of one gateway.
+#[derive(Clone, Debug)]
+pub struct Tree(PathBuf);
+
+impl Tree {
+    /// The tree under `root`.
+    pub fn new(root: &Path) -> Self {
+        Self(root.to_owned())
+    }
+
+    /// The state folder itself.
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.0.join("gateway.db")
+    }
+
+    /// Held while a gateway works on this tree.
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("gateway.lock")
+    }
+
+    /// Unfinished uploads.
+    pub fn uploads(&self) -> PathBuf {
+        self.0.join("uploads")
+    }
+
+    /// Bytes that did not match their name.
+    pub fn quarantine(&self) -> PathBuf {
+        self.0.join("quarantine")
+    }
+
+    /// One upload. A session opened under another repository's name finds nothing here.
+    pub fn upload(&self, repository: &Repository, id: UploadId) -> PathBuf {
+        let bound = Digest::sha256(repository.as_str().as_bytes());
+        self.uploads().join(format!("{id}.{}", bound.short()))
+    }
+
+    /// One blob.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.blob_folder(digest).join(hex)
+    }
+
+    /// The folder of one blob.
+    pub fn blob_folder(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.0.join("blobs").join(digest.algorithm().name()).join(&hex[..2])
+    }
+
+    /// All folders that must be there before the first push.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.0.clone(), self.uploads(), self.quarantine(), self.0.join("blobs")];
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let base = self.0.join("blobs").join(algorithm.name());
+            folders.push(base.clone());
+            folders.extend((0..=255_u8).map(|byte| base.join(format!("{byte:02x}"))));
+        }
+        folders
+    }
+
+    /// Where the `nth` damaged copy of a digest is put.
+    pub fn quarantined(&self, digest: &Digest, nth: u32) -> PathBuf {
+        self.quarantine().join(format!("{}-{}.{nth}", digest.algorithm(), digest.hex()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upload_path_differs_between_repositories() {
+        let tree = Tree::new(Path::new("/s"));
+        let id: UploadId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        let of = |name: &str| tree.upload(&name.parse().unwrap(), id);
+        assert_ne!(of("a"), of("b"));
+        assert_eq!(of("a"), of("a"));
+    }
+
+    #[test]
+    fn every_blob_lies_in_a_folder_that_is_made_at_start() {
+        let tree = Tree::new(Path::new("/s"));
+        let folders = tree.folders();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let digest = Digest::of(algorithm, b"x");
+            assert!(folders.contains(&tree.blob_folder(&digest)), "{digest}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Publishing and removing blobs. Owns: every write, link, sync and unlink below `blobs/` and `quarantine/`.
+//!
+//! Crash windows of [`Store::publish`]: before the link, nothing is visible; after the link and before the folder's
+//! sync, the name may vanish with the power, and the row was not written yet, so nobody was told; after the sync, the
+//! bytes are there without a row, and the next push of the digest adopts them.
+//!
+//! Rejected: retrying a failed fsync (the kernel may have dropped the pages and call the second one a success);
+//! rename over an existing blob (a damaged upload could replace a good file).
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use nebh_oci::digest::Digest;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::StoreError;
+use super::keys::Tree;
+use crate::crash;
+
+/// Locks that serialise publishing and removing one digest. More would only use memory: a lock is held for two syncs.
+const LOCKS: usize = 64;
+/// Damaged copies kept of one digest.
+const QUARANTINE_MAX: u32 = 16;
+
+/// The state folder, opened by one process at a time.
+#[derive(Debug)]
+pub struct Store {
+    tree: Tree,
+    locks: Vec<Mutex<()>>,
+    /// Holds the file lock for as long as the store lives.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or makes the state folder and takes its lock.
+    pub fn open(root: &Path) -> Result<Arc<Self>, StoreError> {
+        let tree = Tree::new(root);
+        let mut made = false;
+        for folder in tree.folders() {
+            match std::fs::DirBuilder::new().recursive(folder == root).mode(0o700).create(&folder) {
+                Ok(()) => made = true,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StoreError::io("make folder", folder)(error)),
+            }
+        }
+        let path = tree.lock();
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io("open", &path))?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path }),
+            Err(errno) => return Err(StoreError::io("lock", path)(errno.into())),
+        }
+        if made {
+            for folder in tree.folders() {
+                sync_folder(&folder)?;
+            }
+        }
+        Ok(Arc::new(Self { tree, locks: (0..LOCKS).map(|_| Mutex::new(())).collect(), _lock: lock }))
+    }
+
+    /// Paths.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Serialises publishing a digest with removing it. Held from the link to the row, and from the row's end to the
+    /// unlink: so a file is never removed under a row that was just written.
+    pub async fn lock(&self, digest: &Digest) -> MutexGuard<'_, ()> {
+        let at = usize::from(digest.bytes().first().copied().unwrap_or(0)) % LOCKS;
+        self.locks[at].lock().await
+    }
+
+    /// Makes complete, verified bytes visible under their digest, durably. The caller holds [`Store::lock`] and has
+    /// compared the digest; afterwards it writes the row. Blocking.
+    pub fn publish(&self, from: &Path, file: &File, size: u64, digest: &Digest) -> Result<(), StoreError> {
+        crash::point("blob-written");
+        // Data before name: a name must never lead to bytes that a power cut can take.
+        file.sync_data().map_err(StoreError::io("sync", from))?;
+        crash::point("blob-synced");
+        let to = self.tree.blob(digest);
+        match std::fs::hard_link(from, &to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let there = std::fs::metadata(&to).map_err(StoreError::io("look at", &to))?.len();
+                if there != size {
+                    self.set_aside(digest)?;
+                    std::fs::hard_link(from, &to).map_err(StoreError::io("link", &to))?;
+                }
+            }
+            Err(error) => return Err(StoreError::io("link", to)(error)),
+        }
+        crash::point("blob-linked");
+        sync_folder(&self.tree.blob_folder(digest))?;
+        crash::point("blob-folder-synced");
+        std::fs::remove_file(from).map_err(StoreError::io("remove", from))?;
+        Ok(())
+    }
+
+    /// Moves a blob whose bytes do not match its name out of the way, where a person can look at it. Blocking.
+    pub fn set_aside(&self, digest: &Digest) -> Result<(), StoreError> {
+        let from = self.tree.blob(digest);
+        for nth in 0..QUARANTINE_MAX {
+            let to = self.tree.quarantined(digest, nth);
+            match std::fs::hard_link(&from, &to) {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(StoreError::io("link", to)(error)),
+            }
+        }
+        std::fs::remove_file(&from).map_err(StoreError::io("remove", &from))?;
+        sync_folder(&self.tree.blob_folder(digest))
+    }
+
+    /// Removes the bytes of a blob that has no row any more. The caller holds [`Store::lock`]. Blocking.
+    pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.tree.blob(digest);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io("remove", path)(error)),
+        }
+    }
+
+    /// Opens a blob for reading. Blocking.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
+        let path = self.tree.blob(digest);
+        File::open(&path).map_err(StoreError::io("open", path))
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(StoreError::io("sync folder", folder))
+}
+
+/// Runs a disk task on the blocking pool.
+pub async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(task).await.map_err(|_| StoreError::Ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(store: &Store, name: &str, bytes: &[u8]) -> (std::path::PathBuf, File) {
+        let path = store.tree().uploads().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        (path.clone(), File::open(path).unwrap())
+    }
+
+    #[test]
+    fn state_folder_takes_one_gateway_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Store::open(folder.path()).unwrap();
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::Locked { .. })));
+        drop(first);
+        Store::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn blob_published_twice_keeps_the_first_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = Digest::sha256(b"good");
+        for name in ["a", "b"] {
+            let (path, file) = staged(&store, name, b"good");
+            store.publish(&path, &file, 4, &digest).unwrap();
+            assert!(!path.exists());
+        }
+        assert_eq!(std::fs::read(store.tree().blob(&digest)).unwrap(), b"good");
+    }
+
+    #[test]
+    fn blob_cut_short_on_disk_is_replaced_and_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = Digest::sha256(b"good");
+        std::fs::write(store.tree().blob(&digest), b"go").unwrap();
+        let (path, file) = staged(&store, "a", b"good");
+        store.publish(&path, &file, 4, &digest).unwrap();
+        assert_eq!(std::fs::read(store.tree().blob(&digest)).unwrap(), b"good");
+        assert_eq!(std::fs::read(store.tree().quarantined(&digest, 0)).unwrap(), b"go");
+    }
+}
