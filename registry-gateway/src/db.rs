@@ -92,6 +92,11 @@ impl Db {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(DbError::at("beginning to write"))
     }
 
+    /// Begins a reading transaction: one view of everything, whatever is written meanwhile.
+    pub async fn read_transaction(&self) -> Result<Transaction<'static, Sqlite>, DbError> {
+        self.reader.begin().await.map_err(DbError::at("beginning to read"))
+    }
+
     /// The pool for reading.
     pub(crate) fn read(&self) -> &SqlitePool {
         &self.reader
@@ -135,4 +140,12 @@ pub(crate) fn digest(text: &str) -> Result<Digest, DbError> {
 
 pub(crate) fn parsed<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, DbError> {
     text.parse().map_err(|_| DbError::Row { what, value: text.to_owned() })
+}
+
+/// A time as text; an unknown one as null.
+pub(crate) fn as_text<S: serde::Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serializer.collect_str(at),
+        None => serializer.serialize_none(),
+    }
 }

@@ -219,10 +219,23 @@ pub fn retain(
             dropped.insert(candidate.digest, DropReason::BeyondRecent { rank, kept: rule.recent });
         }
     }
+    let above = above(candidates);
+    for candidate in candidates {
+        if !kept.contains_key(&candidate.digest)
+            && !dropped.contains_key(&candidate.digest)
+            && !above.contains_key(&candidate.digest)
+        {
+            match candidate.pushed {
+                None => drop(kept.insert(candidate.digest, KeepReason::AgeUnknown)),
+                Some(at) if is_young(at, grace, now) => drop(kept.insert(candidate.digest, KeepReason::TooYoung)),
+                Some(_) => drop(dropped.insert(candidate.digest, DropReason::Nowhere)),
+            }
+        }
+    }
     follow(candidates, &mut kept);
+    fall(candidates, &above, &mut kept, &mut dropped);
     // A part of a kept index stays although its own tag would go.
-    dropped.retain(|digest, _| !kept.contains_key(digest));
-    orphans(candidates, &mut kept, &mut dropped, grace, now);
+    follow(candidates, &mut kept);
     candidates
         .iter()
         .map(|candidate| match (kept.remove(&candidate.digest), dropped.remove(&candidate.digest)) {
@@ -312,16 +325,10 @@ fn follow(candidates: &[Candidate], kept: &mut BTreeMap<Digest, KeepReason>) {
     }
 }
 
-/// Decides what is neither a version nor follows a kept one.
-fn orphans(
-    candidates: &[Candidate],
-    kept: &mut BTreeMap<Digest, KeepReason>,
-    dropped: &mut BTreeMap<Digest, DropReason>,
-    grace: Duration,
-    now: Timestamp,
-) {
+/// For each manifest, one that it is part of or attached to.
+fn above(candidates: &[Candidate]) -> BTreeMap<Digest, Digest> {
     let here: BTreeSet<Digest> = candidates.iter().map(|candidate| candidate.digest).collect();
-    let mut above: BTreeMap<Digest, Digest> = BTreeMap::new();
+    let mut above = BTreeMap::new();
     for candidate in candidates {
         for child in &candidate.children {
             above.entry(*child).or_insert(candidate.digest);
@@ -330,31 +337,31 @@ fn orphans(
             above.entry(candidate.digest).or_insert(subject);
         }
     }
-    // First what hangs nowhere, then what belongs to it, until nothing changes.
-    let mut waiting: Vec<&Candidate> = candidates
-        .iter()
-        .filter(|candidate| !kept.contains_key(&candidate.digest) && !dropped.contains_key(&candidate.digest))
-        .collect();
+    above
+}
+
+/// Drops what belongs to dropped manifests, and what belongs to that, until nothing changes. What then still waits
+/// hangs in a ring, which no digest can make: it stays.
+fn fall(
+    candidates: &[Candidate],
+    above: &BTreeMap<Digest, Digest>,
+    kept: &mut BTreeMap<Digest, KeepReason>,
+    dropped: &mut BTreeMap<Digest, DropReason>,
+) {
+    let mut waiting: Vec<Digest> = candidates.iter().map(|candidate| candidate.digest).collect();
     loop {
-        let before = waiting.len();
-        waiting.retain(|candidate| {
-            let digest = candidate.digest;
-            match above.get(&digest) {
-                Some(parent) if dropped.contains_key(parent) => drop(dropped.insert(digest, DropReason::With(*parent))),
-                Some(parent) if kept.contains_key(parent) => drop(kept.insert(digest, KeepReason::Attached(*parent))),
-                Some(_) => return true,
-                None => match candidate.pushed {
-                    None => drop(kept.insert(digest, KeepReason::AgeUnknown)),
-                    Some(pushed) if is_young(pushed, grace, now) => drop(kept.insert(digest, KeepReason::TooYoung)),
-                    Some(_) => drop(dropped.insert(digest, DropReason::Nowhere)),
-                },
-            }
-            false
-        });
-        if waiting.len() == before {
+        waiting.retain(|digest| !kept.contains_key(digest) && !dropped.contains_key(digest));
+        let falling: Vec<(Digest, Digest)> = waiting
+            .iter()
+            .filter_map(|digest| above.get(digest).map(|parent| (*digest, *parent)))
+            .filter(|(_, parent)| dropped.contains_key(parent) && !kept.contains_key(parent))
+            .collect();
+        if falling.is_empty() {
             break;
         }
+        dropped.extend(falling.into_iter().map(|(digest, parent)| (digest, DropReason::With(parent))));
     }
+    kept.extend(waiting.into_iter().map(|digest| (digest, KeepReason::AgeUnknown)));
 }
 
 /// A time in the future is young too: a clock that is wrong must not delete.

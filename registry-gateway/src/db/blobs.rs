@@ -9,31 +9,60 @@ use nebh_oci::names::Repository;
 use super::{Db, DbError, Write, column, digest, micros, size};
 
 impl Db {
-    /// The size of a blob that this repository may hand out.
-    pub async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, DbError> {
-        sqlx::query_scalar::<_, i64>(
-            "SELECT blob.size FROM repository_blob JOIN blob ON blob.digest = repository_blob.digest \
+    /// A blob that this repository may hand out.
+    pub async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobRow>, DbError> {
+        let found = sqlx::query_as::<_, (i64, i64, String)>(
+            "SELECT blob.size, blob.seen, blob.state FROM repository_blob \
+             JOIN blob ON blob.digest = repository_blob.digest \
              WHERE repository_blob.repository = $1 AND repository_blob.digest = $2 AND blob.state <> 'quarantined'",
         )
         .bind(repository.as_str())
         .bind(digest.to_string())
         .fetch_optional(self.read())
         .await
-        .map(|found| found.map(size))
-        .map_err(DbError::at("looking up a blob"))
+        .map_err(DbError::at("looking up a blob"))?;
+        Ok(found.map(|(bytes, seen, state)| BlobRow { size: size(bytes), seen, condemned: state == "condemned" }))
     }
 
-    /// Whether a pusher's question about a blob must be written down, so that the sweep leaves it alone: the blob is
-    /// condemned, or was last seen more than a quarter of the grace ago.
-    pub async fn blob_is_stale(&self, digest: &Digest, grace: Duration, now: Timestamp) -> Result<bool, DbError> {
-        let bound = micros(now) - i64::try_from(grace.as_micros() / 4).unwrap_or(i64::MAX);
-        sqlx::query_scalar::<_, i64>("SELECT 1 FROM blob WHERE digest = $1 AND (seen < $2 OR state = 'condemned')")
+    /// Whether a blob is known to be damaged.
+    pub async fn is_quarantined(&self, digest: &Digest) -> Result<bool, DbError> {
+        sqlx::query_scalar::<_, i64>("SELECT 1 FROM blob WHERE digest = $1 AND state = 'quarantined'")
             .bind(digest.to_string())
-            .bind(bound)
             .fetch_optional(self.read())
             .await
             .map(|found| found.is_some())
-            .map_err(DbError::at("looking up a blob's age"))
+            .map_err(DbError::at("looking up a blob"))
+    }
+
+    /// Whether any repository has a blob; its size.
+    pub async fn blob_anywhere(&self, digest: &Digest) -> Result<Option<u64>, DbError> {
+        sqlx::query_scalar::<_, i64>(
+            "SELECT size FROM blob WHERE digest = $1 AND state <> 'quarantined' \
+             AND EXISTS (SELECT 1 FROM repository_blob WHERE repository_blob.digest = blob.digest)",
+        )
+        .bind(digest.to_string())
+        .fetch_optional(self.read())
+        .await
+        .map(|found| found.map(size))
+        .map_err(DbError::at("looking up a blob"))
+    }
+}
+
+/// What is known of a blob.
+#[derive(Clone, Copy, Debug)]
+pub struct BlobRow {
+    /// Its size.
+    pub size: u64,
+    seen: i64,
+    condemned: bool,
+}
+
+impl BlobRow {
+    /// Whether a pusher's question about the blob must be written down, so that the sweep leaves it alone: it is
+    /// condemned, or was last seen more than a quarter of the grace ago.
+    pub fn is_stale(&self, grace: Duration, now: Timestamp) -> bool {
+        let quarter = i64::try_from(grace.as_micros() / 4).unwrap_or(i64::MAX);
+        self.condemned || self.seen < micros(now).saturating_sub(quarter)
     }
 }
 

@@ -11,6 +11,7 @@ pub struct Event {
     /// Ordered by time.
     pub id: String,
     /// When.
+    #[serde(serialize_with = "super::as_text")]
     pub at: Option<Timestamp>,
     /// `admitted`, `refused`, `pinned`, …
     pub kind: String,

@@ -22,8 +22,8 @@ pub struct StoredManifest {
 /// What a manifest consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// A config or a layer.
-    Blob(Digest),
+    /// A config or a layer, and its size.
+    Blob(Digest, u64),
     /// A child of an index.
     Manifest(Digest),
 }
@@ -32,16 +32,32 @@ impl Part {
     /// Its digest.
     pub fn digest(&self) -> Digest {
         match self {
-            Self::Blob(digest) | Self::Manifest(digest) => *digest,
+            Self::Blob(digest, _) | Self::Manifest(digest) => *digest,
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
-            Self::Blob(_) => "blob",
+            Self::Blob(..) => "blob",
             Self::Manifest(_) => "manifest",
         }
     }
+}
+
+/// What is wrong with a part of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The repository does not have it.
+    Missing(Digest),
+    /// It has it, and it is not as large as the manifest says.
+    Size {
+        /// Which.
+        digest: Digest,
+        /// By the manifest.
+        said: u64,
+        /// In fact.
+        actual: u64,
+    },
 }
 
 /// A manifest to be stored.
@@ -205,16 +221,16 @@ fn referrer(row: (String, String, i64, Option<String>, String)) -> Result<Referr
     Ok(Referrer { digest: digest(&name)?, media_type, size: size(bytes), artifact_type, annotations })
 }
 
-/// Stores a manifest, or brings it back if it was dropped. Returns the parts that the repository lacks; the caller
+/// Stores a manifest, or brings it back if it was dropped. Returns what is wrong with its parts; the caller
 /// decides whether that is an error. Blobs that are there are noted as wanted.
 pub async fn put(
     tx: &mut Write<'_>,
     repository: &Repository,
     new: &NewManifest,
     now: Timestamp,
-) -> Result<Vec<Part>, DbError> {
+) -> Result<Vec<Lack>, DbError> {
     let name = new.stored.digest.to_string();
-    let missing = present_parts(tx, repository, &new.parts, now).await?;
+    let lacks = present_parts(tx, repository, &new.parts, now).await?;
     sqlx::query("INSERT INTO repository (name, created) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
         .bind(repository.as_str())
         .bind(micros(now))
@@ -258,50 +274,57 @@ pub async fn put(
         .await
         .map_err(DbError::at("storing a manifest's parts"))?;
     }
-    Ok(missing)
+    Ok(lacks)
 }
 
-/// The parts that the repository lacks; those that it has are noted as wanted.
+/// What is wrong with the parts; those that are there are noted as wanted.
 async fn present_parts(
     tx: &mut Write<'_>,
     repository: &Repository,
     parts: &[Part],
     now: Timestamp,
-) -> Result<Vec<Part>, DbError> {
-    let mut missing = Vec::new();
+) -> Result<Vec<Lack>, DbError> {
+    let what = "looking for a manifest's parts";
+    let mut lacks = Vec::new();
     for part in parts {
-        let name = part.digest().to_string();
-        let found = match part {
-            Part::Blob(_) => {
-                sqlx::query(
+        let digest = part.digest();
+        match part {
+            Part::Blob(_, said) => {
+                let found = sqlx::query_scalar::<_, i64>(
                     "UPDATE blob SET seen = $3, state = 'live', condemned = NULL \
                      WHERE digest = $2 AND state <> 'quarantined' AND EXISTS (\
-                       SELECT 1 FROM repository_blob WHERE repository = $1 AND digest = $2)",
+                       SELECT 1 FROM repository_blob WHERE repository = $1 AND digest = $2) RETURNING size",
                 )
                 .bind(repository.as_str())
-                .bind(&name)
+                .bind(digest.to_string())
                 .bind(micros(now))
+                .fetch_optional(&mut **tx)
+                .await
+                .map_err(DbError::at(what))?;
+                match found.map(size) {
+                    None => lacks.push(Lack::Missing(digest)),
+                    Some(actual) if actual != *said => lacks.push(Lack::Size { digest, said: *said, actual }),
+                    Some(_) => {}
+                }
+            }
+            // What only retention dropped is wanted again.
+            Part::Manifest(_) => {
+                let found = sqlx::query(
+                    "UPDATE manifest SET dropped = NULL, drop_reason = NULL WHERE repository = $1 AND digest = $2 \
+                     AND (dropped IS NULL OR drop_reason LIKE 'retention:%')",
+                )
+                .bind(repository.as_str())
+                .bind(digest.to_string())
                 .execute(&mut **tx)
                 .await
-                .map_err(DbError::at("looking for a manifest's parts"))?
-                .rows_affected()
-                    > 0
+                .map_err(DbError::at(what))?;
+                if found.rows_affected() == 0 {
+                    lacks.push(Lack::Missing(digest));
+                }
             }
-            Part::Manifest(_) => sqlx::query_scalar::<_, i64>(
-                "SELECT 1 FROM manifest WHERE repository = $1 AND digest = $2 AND dropped IS NULL",
-            )
-            .bind(repository.as_str())
-            .bind(&name)
-            .fetch_optional(&mut **tx)
-            .await
-            .map_err(DbError::at("looking for a manifest's parts"))?
-            .is_some(),
-        };
-        if !found {
-            missing.push(*part);
         }
     }
-    Ok(missing)
+    Ok(lacks)
 }
 
 /// Drops a manifest so that it can be restored. False if it is not there.
@@ -353,6 +376,25 @@ pub async fn restore(tx: &mut Write<'_>, repository: &Repository, name: &Digest)
         .map_err(DbError::at("restoring a manifest's blobs"))?;
     }
     Ok(back)
+}
+
+/// A manifest, all that it consists of, and all that is attached to any of these; dropped ones included.
+pub async fn under(tx: &mut Write<'_>, repository: &Repository, top: &Digest) -> Result<Vec<Digest>, DbError> {
+    let found = sqlx::query_scalar::<_, String>(
+        "WITH RECURSIVE below(digest) AS (\
+           SELECT $2 \
+           UNION SELECT manifest_part.part FROM below JOIN manifest_part ON manifest_part.manifest = below.digest \
+             WHERE manifest_part.repository = $1 AND manifest_part.kind = 'manifest' \
+           UNION SELECT manifest.digest FROM below JOIN manifest ON manifest.subject = below.digest \
+             WHERE manifest.repository = $1) \
+         SELECT digest FROM below",
+    )
+    .bind(repository.as_str())
+    .bind(top.to_string())
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(DbError::at("looking for what belongs to a manifest"))?;
+    found.iter().map(|text| digest(text)).collect()
 }
 
 /// Forgets manifests dropped before `bound`: from here on they cannot be restored. Returns how many.

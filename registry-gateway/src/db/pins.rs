@@ -39,6 +39,7 @@ pub struct Pin {
     /// Why.
     pub reason: String,
     /// When.
+    #[serde(serialize_with = "super::as_text")]
     pub made: Option<Timestamp>,
 }
 

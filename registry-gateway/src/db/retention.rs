@@ -13,7 +13,7 @@ impl Db {
     /// Every live manifest of a repository, and all that holds any of them. One consistent view: all in one
     /// transaction.
     pub async fn snapshot(&self, repository: &Repository) -> Result<(Vec<Candidate>, Holds), DbError> {
-        let mut tx = self.read().begin().await.map_err(DbError::at("reading a repository"))?;
+        let mut tx = self.read_transaction().await?;
         let found = read(&mut tx, repository).await;
         tx.rollback().await.map_err(DbError::at("reading a repository"))?;
         found

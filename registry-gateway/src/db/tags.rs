@@ -183,3 +183,32 @@ pub async fn dropped(tx: &mut Write<'_>, repository: &Repository, tag: &Tag) -> 
     .map_err(DbError::at("looking up a dropped tag"))?;
     found.as_deref().map(digest).transpose()
 }
+
+/// One page of the names of all repositories, inside a transaction.
+pub async fn repository_names(
+    connection: &mut sqlx::SqliteConnection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar::<_, String>("SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2")
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(connection)
+        .await
+        .map_err(DbError::at("listing repositories"))
+}
+
+/// Dropped tags that name signatures, the last dropped first.
+pub async fn dropped_attachments(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+) -> Result<Vec<(Tag, Digest)>, DbError> {
+    let rows = sqlx::query_as::<_, (String, String)>(
+        "SELECT name, digest FROM dropped_tag WHERE repository = $1 AND name LIKE 'sha%-%' ORDER BY dropped DESC",
+    )
+    .bind(repository.as_str())
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(DbError::at("listing dropped signatures"))?;
+    rows.iter().map(|(name, to)| Ok((parsed("tag", name)?, digest(to)?))).collect()
+}

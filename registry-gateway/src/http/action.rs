@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use http::Method;
+use axum::http::{self, Method};
 use nebh_oci::digest::{Algorithm, Digest};
 use nebh_oci::names::{Repository, Tag};
 

@@ -1,7 +1,7 @@
 //! Refusals as clients see them: an HTTP status and the JSON body of the distribution specification.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 
 use crate::db::DbError;
 use crate::store::upload::UploadError;

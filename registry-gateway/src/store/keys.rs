@@ -78,6 +78,13 @@ impl Tree {
         folders
     }
 
+    /// The folders that hold other folders: syncing these makes all of [`Tree::folders`] durable.
+    pub fn parents(&self) -> Vec<PathBuf> {
+        let blobs = self.0.join("blobs");
+        let algorithms = [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| blobs.join(algorithm.name()));
+        algorithms.into_iter().chain([blobs, self.0.clone()]).collect()
+    }
+
     /// Where the `nth` damaged copy of a digest is put.
     pub fn quarantined(&self, digest: &Digest, nth: u32) -> PathBuf {
         self.quarantine().join(format!("{}-{}.{nth}", digest.algorithm(), digest.hex()))

@@ -247,7 +247,7 @@ impl Uploads {
                 let modified = entry.metadata().and_then(|found| found.modified());
                 // A time in the future, or none: keep.
                 let old = modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age >= age_max));
-                if old && !held.contains(&entry.path()) {
+                if old && !held.contains(&entry.path()) && !paths.contains(&entry.path()) {
                     paths.push(entry.path());
                 }
             }
@@ -290,7 +290,7 @@ impl Session {
         &self.path
     }
 
-    /// Its file.
+    /// Its file, for publishing.
     pub(crate) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }

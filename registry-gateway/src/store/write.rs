@@ -60,7 +60,7 @@ impl Store {
             Err(errno) => return Err(StoreError::io("lock", path)(errno.into())),
         }
         if made {
-            for folder in tree.folders() {
+            for folder in tree.parents() {
                 sync_folder(&folder)?;
             }
         }

@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn no_path_makes_the_parser_panic(path in "/v2/[a-z%/.:_0-9A-Z~-]{0,80}", query in "[a-z=&%0-9:]{0,40}") {
         for method in [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE] {
-            let _ = Action::parse(&method, &path, Some(&query));
+            drop(Action::parse(&method, &path, Some(&query)));
         }
     }
 }

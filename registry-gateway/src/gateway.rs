@@ -1,0 +1,159 @@
+//! All that one running gateway holds: settings, database, store, sessions, trust policy. Opened in one place, passed
+//! everywhere by reference; there are no globals.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use nebh_face::{Exit, Failure};
+use nebh_oci::digest::Digest;
+use nebh_trust::policy::TrustPolicy;
+
+use crate::db::{self, Db, DbError};
+use crate::settings::Settings;
+use crate::store::read::FileState;
+use crate::store::write::blocking;
+use crate::store::{Store, Uploads};
+
+/// Blobs whose comparison is remembered for partial reads. One line is about a hundred bytes.
+const CHECKED_MAX: usize = 65_536;
+
+/// Counters for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Requests answered.
+    pub requests: AtomicU64,
+    /// Of these with a status of 500 or more.
+    pub failures: AtomicU64,
+    /// Tags granted.
+    pub admitted: AtomicU64,
+    /// Tags refused.
+    pub refused: AtomicU64,
+    /// Bytes of blobs taken.
+    pub bytes_in: AtomicU64,
+    /// Bytes of blobs handed out.
+    pub bytes_out: AtomicU64,
+    /// Blobs found damaged.
+    pub quarantined: AtomicU64,
+    /// Blobs removed by the sweep.
+    pub swept: AtomicU64,
+}
+
+impl Metrics {
+    /// The text that Prometheus reads.
+    pub fn text(&self) -> String {
+        let lines = [
+            ("nebh_gateway_requests_total", &self.requests),
+            ("nebh_gateway_failures_total", &self.failures),
+            ("nebh_gateway_tags_admitted_total", &self.admitted),
+            ("nebh_gateway_tags_refused_total", &self.refused),
+            ("nebh_gateway_blob_bytes_in_total", &self.bytes_in),
+            ("nebh_gateway_blob_bytes_out_total", &self.bytes_out),
+            ("nebh_gateway_blobs_quarantined_total", &self.quarantined),
+            ("nebh_gateway_blobs_swept_total", &self.swept),
+        ];
+        lines
+            .iter()
+            .map(|(name, value)| format!("# TYPE {name} counter\n{name} {}\n", value.load(Ordering::Relaxed)))
+            .collect()
+    }
+}
+
+/// One running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// As a person wrote them.
+    pub settings: Settings,
+    /// The truth.
+    pub db: Db,
+    /// The bytes.
+    pub store: Arc<Store>,
+    /// The bytes that are still coming.
+    pub uploads: Uploads,
+    /// What signatures are judged by.
+    pub policy: Option<TrustPolicy>,
+    /// Counters.
+    pub metrics: Metrics,
+    checked: Mutex<HashMap<Digest, FileState>>,
+}
+
+impl Gateway {
+    /// Opens the state folder, the database and the trust policy.
+    pub async fn open(settings: Settings) -> Result<Arc<Self>, Failure> {
+        let policy = settings.trust.as_deref().map(load_policy).transpose()?;
+        let failed = |what: &str| format!("cannot open the gateway's {what}");
+        let store = Store::open(&settings.state)
+            .map_err(|error| Failure::new(Exit::Failed, failed("state")).because(&error))?;
+        let db = Db::open(&store.tree().database())
+            .await
+            .map_err(|error| Failure::new(Exit::Failed, failed("database")).because(&error))?;
+        let uploads = Uploads::new(Arc::clone(&store), settings.limits.uploads);
+        Ok(Arc::new(Self {
+            settings,
+            db,
+            store,
+            uploads,
+            policy,
+            metrics: Metrics::default(),
+            checked: Mutex::new(HashMap::new()),
+        }))
+    }
+
+    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, FileState>> {
+        self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whether a blob was compared with its name since its file was last changed.
+    pub fn was_checked(&self, digest: &Digest, state: FileState) -> bool {
+        self.checked().get(digest) == Some(&state)
+    }
+
+    /// Remembers that a blob was compared.
+    pub fn remember_checked(&self, digest: Digest, state: FileState) {
+        let mut checked = self.checked();
+        if checked.len() >= CHECKED_MAX {
+            checked.clear();
+        }
+        checked.insert(digest, state);
+    }
+
+    /// Takes a damaged blob out of service: the row first, so that nobody is sent to bytes that are being moved.
+    pub async fn quarantine(&self, digest: Digest, why: &str) {
+        tracing::error!(%digest, why, "a blob is damaged and was taken out of service; push it again to heal it");
+        self.metrics.quarantined.fetch_add(1, Ordering::Relaxed);
+        let now = Timestamp::now();
+        // Under the lock from here on: no push may take the damaged file for its own.
+        let _guard = self.store.lock(&digest).await;
+        let outcome: Result<(), DbError> = async {
+            let mut tx = self.db.write().await?;
+            db::blobs::quarantine(&mut tx, &digest).await?;
+            db::events::record(&mut tx, "quarantined", None, &digest.to_string(), why, now).await?;
+            db::commit(tx).await
+        }
+        .await;
+        if let Err(error) = outcome {
+            tracing::error!(%digest, error = nebh_face::failure::chain(&error), "cannot record the damage");
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        match blocking(move || store.set_aside(&digest)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => {
+                tracing::error!(%digest, error = nebh_face::failure::chain(&error), "cannot set the damaged bytes aside");
+            }
+        }
+    }
+}
+
+/// Reads the trust policy and the keys it names; their paths start at the policy's folder.
+pub fn load_policy(path: &Path) -> Result<TrustPolicy, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read trust policy `{name}`")).because(&error))?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    TrustPolicy::parse(&name, &text, &mut |key| {
+        std::fs::read_to_string(folder.join(key)).map_err(|error| error.to_string())
+    })
+}

@@ -1,0 +1,195 @@
+//! Handing out blobs: whole ones hashed on the way, parts only of what was compared before.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::Stream;
+use jiff::Timestamp;
+use nebh_oci::digest::Digest;
+use nebh_oci::names::Repository;
+use tokio::task::JoinHandle;
+
+use super::error::{Code, Refusal};
+use super::permit::Permit;
+use super::range::{Wanted, wanted};
+use super::{Asked, digest_value, text_value};
+use crate::db;
+use crate::gateway::Gateway;
+use crate::store::write::blocking;
+use crate::store::{BlobReader, ReadError, read};
+
+fn unknown(repository: &Repository, digest: &Digest) -> Refusal {
+    Refusal::new(Code::BlobUnknown, format!("`{repository}` has no blob {digest}"))
+}
+
+/// GET and HEAD of a blob.
+pub async fn get(
+    gateway: &Arc<Gateway>,
+    repository: &Repository,
+    digest: Digest,
+    asked: &Asked,
+) -> Result<Response, Refusal> {
+    let row = gateway.db.blob(repository, &digest).await?.ok_or_else(|| unknown(repository, &digest))?;
+    if asked.head {
+        // A pusher that hears "it is here" will not send it: from now on it must not be swept away.
+        let now = Timestamp::now();
+        if row.is_stale(gateway.settings.grace, now) {
+            let mut tx = gateway.db.write().await?;
+            let there = db::blobs::touch(&mut tx, &digest, now).await?;
+            db::commit(tx).await?;
+            if !there {
+                return Err(unknown(repository, &digest));
+            }
+        }
+        return Ok((StatusCode::OK, headers(&digest, row.size)).into_response());
+    }
+    match wanted(asked.header(&header::RANGE), row.size) {
+        Wanted::Whole => {
+            let file = open(gateway, digest).await?;
+            let body = body(gateway, BlobReader::whole(file, digest, row.size), digest);
+            Ok((StatusCode::OK, headers(&digest, row.size), body).into_response())
+        }
+        Wanted::Part { start, length } => {
+            let reader = part(gateway, digest, row.size, start, length).await?;
+            let range = format!("bytes {start}-{}/{}", start + length - 1, row.size);
+            let body = body(gateway, reader, digest);
+            let mut response = (StatusCode::PARTIAL_CONTENT, headers(&digest, length), body).into_response();
+            response.headers_mut().insert(header::CONTENT_RANGE, text_value(&range));
+            Ok(response)
+        }
+        Wanted::Unsatisfiable => Err(Refusal::new(Code::SizeInvalid, format!("the blob has {} bytes", row.size))
+            .status(StatusCode::RANGE_NOT_SATISFIABLE)
+            .header(header::CONTENT_RANGE, text_value(&format!("bytes */{}", row.size)))),
+    }
+}
+
+fn headers(digest: &Digest, length: u64) -> [(header::HeaderName, HeaderValue); 6] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        (header::HeaderName::from_static("docker-content-digest"), digest_value(digest)),
+        (header::ETAG, text_value(&format!("\"{digest}\""))),
+        (header::CACHE_CONTROL, HeaderValue::from_static("max-age=31536000, immutable")),
+    ]
+}
+
+/// A file that is gone under a row is damage too: said, taken out of service, and healed by the next push.
+async fn open(gateway: &Arc<Gateway>, digest: Digest) -> Result<File, Refusal> {
+    let store = Arc::clone(&gateway.store);
+    match blocking(move || store.open_blob(&digest)).await? {
+        Ok(file) => Ok(file),
+        Err(error) => {
+            if let crate::store::StoreError::Io { source, .. } = &error
+                && source.kind() == std::io::ErrorKind::NotFound
+            {
+                gateway.quarantine(digest, "the file is gone").await;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+async fn part(
+    gateway: &Arc<Gateway>,
+    digest: Digest,
+    size: u64,
+    start: u64,
+    length: u64,
+) -> Result<BlobReader, Refusal> {
+    let file = open(gateway, digest).await?;
+    let state = read::state(&file).map_err(|source| ReadError::Io { digest, source })?;
+    let file = if gateway.was_checked(&digest, state) {
+        file
+    } else {
+        let (file, outcome) = blocking(move || {
+            let outcome = file
+                .try_clone()
+                .map_err(|source| ReadError::Io { digest, source })
+                .and_then(|copy| BlobReader::check(copy, digest, size));
+            (file, outcome)
+        })
+        .await?;
+        if let Err(error) = outcome {
+            damaged(gateway, digest, &error).await;
+            return Err(error.into());
+        }
+        gateway.remember_checked(digest, state);
+        file
+    };
+    Ok(BlobReader::part(file, digest, start, length)?)
+}
+
+/// Read errors mean keep: only bytes that were read and are wrong are taken out of service.
+async fn damaged(gateway: &Arc<Gateway>, digest: Digest, error: &ReadError) {
+    match error {
+        ReadError::Corrupt { .. } | ReadError::Short(_) => gateway.quarantine(digest, &error.to_string()).await,
+        ReadError::Io { .. } => {
+            tracing::error!(%digest, error = nebh_face::failure::chain(error), "cannot read a blob");
+        }
+    }
+}
+
+type Piece = Result<(Bytes, BlobReader), ReadError>;
+
+struct Flow {
+    gateway: Arc<Gateway>,
+    digest: Digest,
+    next: Option<JoinHandle<Piece>>,
+}
+
+/// A body that reads one piece ahead on the blocking pool. A slow reader holds two pieces, and no thread.
+fn body(gateway: &Arc<Gateway>, reader: BlobReader, digest: Digest) -> Body {
+    let next = (reader.left() > 0).then(|| spawn(reader));
+    Body::from_stream(stream(Flow { gateway: Arc::clone(gateway), digest, next }))
+}
+
+fn spawn(mut reader: BlobReader) -> JoinHandle<Piece> {
+    tokio::task::spawn_blocking(move || reader.piece().map(|bytes| (bytes, reader)))
+}
+
+fn stream(flow: Flow) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    futures_util::stream::try_unfold(flow, |mut flow| async move {
+        let Some(task) = flow.next.take() else {
+            return Ok(None);
+        };
+        let piece = task.await.map_err(std::io::Error::other)?;
+        match piece {
+            Ok((bytes, reader)) => {
+                flow.gateway.metrics.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                flow.next = (reader.left() > 0).then(|| spawn(reader));
+                Ok(Some((bytes, flow)))
+            }
+            Err(error) => {
+                damaged(&flow.gateway, flow.digest, &error).await;
+                // The response breaks off: its length was announced, so no client can take it for whole.
+                Err(std::io::Error::other(error))
+            }
+        }
+    })
+}
+
+/// DELETE of a blob: the repository no longer hands it out; the sweep removes the bytes once nothing needs them.
+pub async fn delete(
+    gateway: &Arc<Gateway>,
+    _permit: &Permit,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Response, Refusal> {
+    let mut tx = gateway.db.write().await?;
+    if let Some(manifest) = db::blobs::needed_by(&mut tx, repository, digest).await? {
+        let message = format!("blob {digest} is part of manifest {manifest}; delete that first");
+        return Err(Refusal::new(Code::Denied, message));
+    }
+    if !db::blobs::withdraw(&mut tx, repository, digest).await? {
+        return Err(unknown(repository, digest));
+    }
+    db::events::record(&mut tx, "deleted", Some(repository), &digest.to_string(), "blob", Timestamp::now()).await?;
+    db::commit(tx).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
