@@ -292,7 +292,7 @@ fn release_tag(facts: &Facts<'_>, tag: &Tag, now: Timestamp) -> Result<Grant, Re
         let verified = facts
             .policy
             .and_then(|policy| verify::verify_release(policy, facts.repository, manifest, attached, now).ok());
-        let named = release::read_release(manifest).is_ok_and(|index| index.version == tag.as_str());
+        let named = release::read_release(manifest).is_ok_and(|index| index.version == *tag);
         return Ok(verified.filter(|_| named).map_or(Grant::Open, |verified| Grant::Release { by: verified.signed_by() }));
     }
     let policy = policy(facts, tag)?;

@@ -18,6 +18,7 @@ use crate::settings::Settings;
 pub enum Command {
     /// The registry gateway.
     Gateway {
+        /// What to do.
         #[command(subcommand)]
         command: GatewayCommand,
     },
@@ -28,6 +29,7 @@ pub enum Command {
         /// Why.
         #[arg(long)]
         reason: String,
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },
@@ -35,11 +37,13 @@ pub enum Command {
     Unpin {
         /// `host:port/repository:tag` or `…@digest`, as it was pinned.
         reference: Reference,
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },
     /// Say why something is as it is.
     Explain {
+        /// What to do.
         #[command(subcommand)]
         command: ExplainCommand,
     },
@@ -52,11 +56,13 @@ pub enum GatewayCommand {
     Serve,
     /// What retention would drop, and dropping it.
     Retention {
+        /// What to do.
         #[command(subcommand)]
         command: RetentionCommand,
     },
     /// Remove the bytes that nothing needs any more, now.
     Sweep {
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },
@@ -67,6 +73,7 @@ pub enum GatewayCommand {
 pub enum RetentionCommand {
     /// Show what would be kept and dropped, and why.
     Plan {
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },
@@ -75,6 +82,7 @@ pub enum RetentionCommand {
         /// The digest of the plan that you looked at; without it, the plan as it is now.
         #[arg(long)]
         plan: Option<Digest>,
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },
@@ -82,6 +90,7 @@ pub enum RetentionCommand {
     Restore {
         /// `host:port/repository:tag`.
         reference: Reference,
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },
@@ -94,6 +103,7 @@ pub enum ExplainCommand {
     Admission {
         /// `host:port/repository:tag` or `…@digest`.
         reference: Reference,
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },
@@ -101,6 +111,7 @@ pub enum ExplainCommand {
     Retention {
         /// `host:port/repository:tag` or `…@digest`.
         reference: Reference,
+        /// Which gateway.
         #[command(flatten)]
         at: At,
     },

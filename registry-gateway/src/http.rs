@@ -121,7 +121,10 @@ async fn perform(
             manifests::put(gateway, &permit, &repository, name, tags, asked).await
         }
         Action::DeleteManifest(repository, name) => manifests::delete(gateway, &permit, &repository, &name).await,
-        Action::GetBlob(repository, digest) => blobs::get(gateway, &repository, digest, &asked).await,
+        Action::GetBlob(repository, digest) => {
+            let (head, range) = (asked.head, asked.header(&header::RANGE).map(str::to_owned));
+            blobs::get(gateway, &repository, digest, head, range.as_deref()).await
+        }
         Action::DeleteBlob(repository, digest) => blobs::delete(gateway, &permit, &repository, &digest).await,
         Action::Begin(repository, start) => uploads::begin(gateway, &permit, repository, start, asked).await,
         Action::UploadStatus(repository, id) => uploads::status(gateway, &permit, &repository, id).await,

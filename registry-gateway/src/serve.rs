@@ -44,7 +44,7 @@ async fn wait_for_signal(stop: watch::Sender<bool>) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    drop(stop.send(true));
+    stop.send_replace(true);
 }
 
 fn announce(out: &Out, settings: &Settings, address: &str) {

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::error::{Code, Refusal};
 use super::permit::Permit;
 use super::range::{Wanted, wanted};
-use super::{Asked, digest_value, text_value};
+use super::{digest_value, text_value};
 use crate::db;
 use crate::gateway::Gateway;
 use crate::store::write::blocking;
@@ -32,10 +32,11 @@ pub async fn get(
     gateway: &Arc<Gateway>,
     repository: &Repository,
     digest: Digest,
-    asked: &Asked,
+    head: bool,
+    range: Option<&str>,
 ) -> Result<Response, Refusal> {
     let row = gateway.db.blob(repository, &digest).await?.ok_or_else(|| unknown(repository, &digest))?;
-    if asked.head {
+    if head {
         // A pusher that hears "it is here" will not send it: from now on it must not be swept away.
         let now = Timestamp::now();
         if row.is_stale(gateway.settings.grace, now) {
@@ -48,7 +49,7 @@ pub async fn get(
         }
         return Ok((StatusCode::OK, headers(&digest, row.size)).into_response());
     }
-    match wanted(asked.header(&header::RANGE), row.size) {
+    match wanted(range, row.size) {
         Wanted::Whole => {
             let file = open(gateway, digest).await?;
             let body = body(gateway, BlobReader::whole(file, digest, row.size), digest);
