@@ -2,20 +2,34 @@
 
 use nebh_face::{Failure, Globals};
 
+pub mod channel;
 pub mod key;
+pub mod release;
+pub mod sign;
 pub mod signer;
 
 /// Top-level commands of this part.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Add a signature, in both forms, to something that is pushed already.
+    Sign(sign::Args),
     /// Key pairs in cosign's format.
     #[command(subcommand)]
     Key(key::Command),
+    /// Releases: an image with its config and its demands on data, signed as one.
+    #[command(subcommand)]
+    Release(release::Command),
+    /// Channels: the signed head that hosts follow.
+    #[command(subcommand)]
+    Channel(channel::Command),
 }
 
 /// Runs one command.
 pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     match command {
+        Command::Sign(args) => sign::run(&args, globals).await,
         Command::Key(command) => key::run(&command, globals),
+        Command::Release(command) => release::run(command, globals).await,
+        Command::Channel(command) => channel::run(command, globals).await,
     }
 }

@@ -21,6 +21,7 @@ pub enum Command {
         /// Folder for the two files.
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
+        /// Where its passphrase is.
         #[command(flatten)]
         passphrase: PassphraseArgs,
     },

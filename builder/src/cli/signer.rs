@@ -13,6 +13,7 @@ pub struct SignArgs {
     /// Key file to sign with; may stand there several times.
     #[arg(long, value_name = "KEY")]
     pub sign_with: Vec<PathBuf>,
+    /// Keys.
     #[command(flatten)]
     passphrase: PassphraseArgs,
 }
