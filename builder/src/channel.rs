@@ -93,8 +93,7 @@ pub async fn show(
     let Some(standing) = standing else { return Ok(None) };
     let policy = policy_of(keys)?;
     // As of the beginning of time: a head that has expired is exactly the one to be replaced.
-    let verified =
-        channel::verify_head(&policy, address.repository(), channel, &standing, 0, Timestamp::UNIX_EPOCH);
+    let verified = channel::verify_head(&policy, address.repository(), channel, &standing, 0, Timestamp::UNIX_EPOCH);
     match verified {
         Ok(head) => Ok(Some(head.into_value())),
         Err(rejection) => Err(Failure::from(rejection)
@@ -114,3 +113,6 @@ fn policy_of(keys: &[PublicKey]) -> Result<TrustPolicy, Failure> {
         key.ok_or_else(|| "no such key".to_owned())?.to_pem().map_err(|error| error.to_string())
     })
 }
+
+#[cfg(test)]
+mod tests;

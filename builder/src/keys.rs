@@ -88,8 +88,10 @@ pub fn open(file: &Path, passphrase: &Passphrase) -> Result<PrivateKey, Failure>
     PrivateKey::from_cosign_pem(&text, &passphrase).map_err(|error| {
         let failure = Failure::new(Exit::Failed, format!("cannot open key {}", file.display())).because(&error);
         match error {
-            KeyError::WrongPassphrase => failure
-                .next(format!("check {} or --passphrase-file: this key was sealed with another one", PASSPHRASE_VARIABLES[0])),
+            KeyError::WrongPassphrase => failure.next(format!(
+                "check {} or --passphrase-file: this key was sealed with another one",
+                PASSPHRASE_VARIABLES[0]
+            )),
             _ => failure,
         }
     })
@@ -142,9 +144,8 @@ fn open_file(file: &Path, what: &str) -> Result<(std::fs::File, std::fs::Metadat
 }
 
 fn text(handle: std::fs::File, file: &Path, what: &str) -> Result<String, Failure> {
-    std::io::read_to_string(std::io::Read::take(handle, FILE_BYTES_MAX)).map_err(|error| {
-        Failure::new(Exit::Usage, format!("cannot read {what} {}", file.display())).because(&error)
-    })
+    std::io::read_to_string(std::io::Read::take(handle, FILE_BYTES_MAX))
+        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read {what} {}", file.display())).because(&error))
 }
 
 fn write_new(file: &Path, mode: u32, bytes: &[u8]) -> Result<(), Failure> {

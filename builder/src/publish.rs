@@ -22,6 +22,8 @@ use nebh_trust::statement::{CYCLONEDX_BOM, SLSA_PROVENANCE_V1, SPDX_DOCUMENT};
 use crate::registry;
 
 pub mod provenance;
+#[cfg(test)]
+pub(crate) mod twin;
 
 /// One image to publish.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +70,10 @@ pub async fn put(client: &Client, to: &RepositoryAddress, manifest: &RawManifest
 }
 
 async fn push_blobs(client: &Client, publication: &Publication<'_>) -> Result<(), Failure> {
-    let image = publication.image.image().ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("{} is no image manifest", publication.image.digest()))
-    })?;
+    let image = publication
+        .image
+        .image()
+        .ok_or_else(|| Failure::new(Exit::Failed, format!("{} is no image manifest", publication.image.digest())))?;
     for blob in image.layers.iter().chain([&image.config]) {
         let file = publication.layout.blob_path(&blob.digest);
         client.push_blob_file(publication.to, blob, &file).await.map_err(|error| registry::failure(&error))?;
@@ -142,3 +145,6 @@ async fn attest(client: &Client, publication: &Publication<'_>) -> Result<(), Fa
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

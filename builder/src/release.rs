@@ -77,7 +77,8 @@ pub async fn create(client: &Client, request: &Request<'_>) -> Result<Made, Fail
     let failed = |error: &dyn std::error::Error| {
         Failure::new(Exit::Failed, format!("cannot make release {}", request.version)).because(error)
     };
-    let parts = assemble(&spec, &request.version, &commit, counter, &images, &config).map_err(|error| failed(&error))?;
+    let parts =
+        assemble(&spec, &request.version, &commit, counter, &images, &config).map_err(|error| failed(&error))?;
     let release = read_release(parts.index()).map_err(|error| failed(&error))?;
     let is_new = is_free(client, request, &release).await?;
     for artifact in parts.artifacts().iter().filter(|artifact| artifact.manifest.digest() != parts.index().digest()) {
@@ -122,7 +123,9 @@ fn read(request: &Request<'_>) -> Result<(ReleaseSpec, ConfigSnapshot), Failure>
     let failed = |error: GitError| {
         let failure = Failure::new(Exit::Failed, format!("cannot read commit {}", commit.id)).because(&error);
         match error {
-            GitError::NoFile(_) => failure.next(format!("commit {RELEASE_FILE}: what stands only on disk is not released")),
+            GitError::NoFile(_) => {
+                failure.next(format!("commit {RELEASE_FILE}: what stands only on disk is not released"))
+            }
             _ => failure,
         }
     };
@@ -136,7 +139,8 @@ fn read(request: &Request<'_>) -> Result<(ReleaseSpec, ConfigSnapshot), Failure>
     let mut files = Vec::new();
     for entry in tree.entries() {
         let Some(path) = entry.path.strip_prefix(&folder) else { continue };
-        let wrong = |what: String| Failure::new(Exit::Usage, format!("{RELEASE_FILE}: config file {}: {what}", entry.path));
+        let wrong =
+            |what: String| Failure::new(Exit::Usage, format!("{RELEASE_FILE}: config file {}: {what}", entry.path));
         if entry.kind == EntryKind::Link {
             return Err(wrong("is a link, and a config snapshot holds plain files".to_owned()));
         }
@@ -147,7 +151,10 @@ fn read(request: &Request<'_>) -> Result<(ReleaseSpec, ConfigSnapshot), Failure>
         });
     }
     if files.is_empty() {
-        return Err(Failure::new(Exit::Usage, format!("{RELEASE_FILE}: `config.from: {}` holds no file in commit {}", config.from, commit.id)));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{RELEASE_FILE}: `config.from: {}` holds no file in commit {}", config.from, commit.id),
+        ));
     }
     let within = source.folder_in_repository();
     let path = if within.is_empty() { config.from.to_string() } else { format!("{within}/{}", config.from) };
@@ -171,7 +178,9 @@ async fn images(client: &Client, request: &Request<'_>) -> Result<Vec<Descriptor
     let manifest = client.resolve(&reference).await.map_err(|error| {
         let failure = registry::failure(&error);
         match image {
-            None if error.is_not_found() => failure.next(format!("build it first (nebh build --to {reference}), or name it with --image")),
+            None if error.is_not_found() => {
+                failure.next(format!("build it first (nebh build --to {reference}), or name it with --image"))
+            }
             _ => failure,
         }
     })?;
@@ -182,7 +191,8 @@ async fn images(client: &Client, request: &Request<'_>) -> Result<Vec<Descriptor
             let bytes = client.blob_bytes(to, &image.config, IMAGE_CONFIG_BYTES_MAX).await;
             let bytes = bytes.map_err(|error| registry::failure(&error))?;
             let config = ImageConfig::parse(&bytes).map_err(|error| {
-                Failure::new(Exit::Failed, format!("the configuration of image {reference} cannot be read")).because(&error)
+                Failure::new(Exit::Failed, format!("the configuration of image {reference} cannot be read"))
+                    .because(&error)
             })?;
             Ok(vec![manifest.descriptor().with_platform(Platform::new(config.os, config.architecture))])
         }
@@ -197,10 +207,12 @@ pub async fn show(client: &Client, reference: &Reference) -> Result<(ReleaseInde
     };
     let release = read_release(&index).map_err(|error| failed(&error))?;
     let address = reference.address();
-    let fetched = client.manifest(address, &release.statement.digest).await.map_err(|error| registry::failure(&error))?;
-    let layer = fetched.image().and_then(|image| image.layers.first().cloned()).ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("the release statement of {reference} is empty"))
-    })?;
+    let fetched =
+        client.manifest(address, &release.statement.digest).await.map_err(|error| registry::failure(&error))?;
+    let layer = fetched
+        .image()
+        .and_then(|image| image.layers.first().cloned())
+        .ok_or_else(|| Failure::new(Exit::Failed, format!("the release statement of {reference} is empty")))?;
     let bytes = registry::part(client, address, &layer).await.map_err(|error| registry::failure(&error))?;
     let statement = ReleaseStatement::parse(&bytes, &release).map_err(|error| failed(&error))?;
     Ok((release, statement))
@@ -229,3 +241,6 @@ pub async fn list(client: &Client, address: &RepositoryAddress) -> Result<Vec<Re
     releases.sort_by(|one, other| (other.counter, &other.version).cmp(&(one.counter, &one.version)));
     Ok(releases)
 }
+
+#[cfg(test)]
+mod tests;

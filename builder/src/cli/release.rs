@@ -93,12 +93,7 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
     let made = release::create(&client, &request).await?;
     let release = &made.release;
     let state = if made.is_new { "released" } else { "there already" };
-    let text = format!(
-        "{state}   {to}:{}@{}  signed by {}, pinned",
-        release.version,
-        release.digest,
-        names(&keys)
-    );
+    let text = format!("{state}   {to}:{}@{}  signed by {}, pinned", release.version, release.digest, names(&keys));
     Out::new(globals).result(&text, &wire(release), &release.digest.to_string());
     Ok(())
 }
@@ -130,7 +125,8 @@ async fn list(repository: &RepositoryAddress, globals: &Globals) -> Result<(), F
         out.note(&format!("{repository} has no release"));
     }
     for release in releases {
-        let text = format!("{:<12} {}  commit {:.12}", release.version.as_str(), release.digest, release.commit.as_str());
+        let text =
+            format!("{:<12} {}  commit {:.12}", release.version.as_str(), release.digest, release.commit.as_str());
         out.result(&text, &wire(&release), release.version.as_str());
     }
     Ok(())

@@ -32,7 +32,10 @@ pub async fn run(args: &Args, globals: &Globals) -> Result<(), Failure> {
     let manifest = registry::resolve(&client, &args.reference).await?;
     let is_release = read_release(&manifest).is_ok();
     if is_release != args.release {
-        let failure = Failure::new(Exit::Usage, format!("{} is {}a release", args.reference, if is_release { "" } else { "not " }));
+        let failure = Failure::new(
+            Exit::Usage,
+            format!("{} is {}a release", args.reference, if is_release { "" } else { "not " }),
+        );
         return Err(if is_release { failure.next("say --release, if it shall be signed as one") } else { failure });
     }
     let tags: Vec<Tag> = args.reference.tag().cloned().into_iter().collect();

@@ -123,10 +123,13 @@ impl<'a> Git<'a> {
             .env("GIT_LITERAL_PATHSPECS", "1")
             .env("GIT_PROTOCOL_FROM_USER", "0")
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oPermitLocalCommand=no")
-            .env("GIT_ALLOW_PROTOCOL", match self.transports {
-                Transports::None => "",
-                Transports::Of(scheme) => scheme,
-            });
+            .env(
+                "GIT_ALLOW_PROTOCOL",
+                match self.transports {
+                    Transports::None => "",
+                    Transports::Of(scheme) => scheme,
+                },
+            );
         for setting in [
             "core.hooksPath=/dev/null",
             "core.fsmonitor=false",

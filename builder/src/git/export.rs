@@ -80,7 +80,8 @@ impl Source {
                 none => none.insert(self.blobs()?),
             };
             blobs.copy(entry, &mut target)?;
-            let target = String::from_utf8(target).map_err(|_| refused(&entry.path, "is a link to a name that is not UTF-8"))?;
+            let target =
+                String::from_utf8(target).map_err(|_| refused(&entry.path, "is a link to a name that is not UTF-8"))?;
             links.insert(entry.path.clone(), target);
         }
         Ok(links)
@@ -89,7 +90,9 @@ impl Source {
 
 /// Every folder that an entry lies in, parents first.
 fn folders(tree: &Tree) -> BTreeSet<String> {
-    let of = |entry: &TreeEntry| entry.path.match_indices('/').map(|(at, _)| entry.path[..at].to_owned()).collect::<Vec<_>>();
+    let of = |entry: &TreeEntry| {
+        entry.path.match_indices('/').map(|(at, _)| entry.path[..at].to_owned()).collect::<Vec<_>>()
+    };
     tree.entries().flat_map(of).collect()
 }
 

@@ -110,8 +110,17 @@ impl Remote {
             None => self.find(revision, cache)?.to_string(),
         };
         let fetch = [
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc",
-            "--depth", "1", "--", &self.url, &wanted,
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--no-auto-gc",
+            "--depth",
+            "1",
+            "--",
+            &self.url,
+            &wanted,
         ];
         self.ask(&repository, &fetch)?;
         let commit = source.commit(&wanted)?;
@@ -145,7 +154,11 @@ impl Remote {
             fs::create_dir_all(&folder).map_err(io("create", &folder))?;
             // The repository may belong to another user than the service: the one path that git may then still read.
             let path = self.url.strip_prefix("file://").unwrap_or_default();
-            let trusted = format!("[safe]\n\tdirectory = {}\n\tdirectory = {}/.git\n", quoted(path), quoted(path).trim_end_matches('/'));
+            let trusted = format!(
+                "[safe]\n\tdirectory = {}\n\tdirectory = {}/.git\n",
+                quoted(path),
+                quoted(path).trim_end_matches('/')
+            );
             let config = folder.join("nebh.gitconfig");
             fs::write(&config, trusted).map_err(io("write", &config))?;
             Git::local(&folder).ask(["init", "--quiet", "--bare", "--template=", "."])?;

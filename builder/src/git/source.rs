@@ -209,9 +209,7 @@ fn read_here(path: &Path, entry: &TreeEntry) -> Option<Vec<u8>> {
     match entry.kind {
         EntryKind::Link if there.is_symlink() => Some(fs::read_link(path).ok()?.into_os_string().into_vec()),
         EntryKind::File | EntryKind::Executable
-            if there.is_file()
-                && there.len() == entry.size
-                && executable == (entry.kind == EntryKind::Executable) =>
+            if there.is_file() && there.len() == entry.size && executable == (entry.kind == EntryKind::Executable) =>
         {
             fs::read(path).ok()
         }

@@ -71,7 +71,8 @@ fn fresh_lock_passes() {
 fn stale_lock_names_the_input() {
     let (spec, lock) = sample();
     let again = |from: &str, to: &str| {
-        let text = "name: shop/api\nbuild:\n  rust: { bins: [api] }\nimage: { base: debian/trixie, packages: [nginx] }\n";
+        let text =
+            "name: shop/api\nbuild:\n  rust: { bins: [api] }\nimage: { base: debian/trixie, packages: [nginx] }\n";
         let spec = Buildspec::parse("b", &text.replace(from, to)).unwrap();
         lock.check_fresh(&spec, Some(b"cargo lock")).unwrap_err().to_string()
     };
@@ -102,7 +103,12 @@ fn inputs_are_listed_once_each() {
     let version = "1:2.0~rc1+dfsg-3";
     assert_eq!(
         names,
-        [format!("package gcc {version}"), format!("package libc6 {version}"), format!("package nginx {version}"), "crate serde 1.0.229".to_owned()]
+        [
+            format!("package gcc {version}"),
+            format!("package libc6 {version}"),
+            format!("package nginx {version}"),
+            "crate serde 1.0.229".to_owned()
+        ]
     );
     assert!(matches!(inputs[2].place, Place::Pool { archive: DebianArchive::DebianSecurity, .. }));
 }

@@ -117,9 +117,7 @@ impl Lock {
             suites: wire.suites,
             image_packages: wire.image.packages,
             toolchain: wire.toolchain.map(|toolchain| toolchain.packages).unwrap_or_default(),
-            language: wire
-                .rust
-                .map(|rust| LockedLanguage::Rust { cargo_lock: rust.cargo_lock, crates: rust.crates }),
+            language: wire.rust.map(|rust| LockedLanguage::Rust { cargo_lock: rust.cargo_lock, crates: rust.crates }),
         };
         lock.check().map_err(value)?;
         Ok(lock)

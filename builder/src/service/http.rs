@@ -71,13 +71,9 @@ impl IntoResponse for Problem {
                 (StatusCode::NOT_FOUND, "project_unknown", format!("there is no project `{}`", name.escape_debug()))
             }
             Self::NoBuild => (StatusCode::NOT_FOUND, "build_unknown", "there is no such build".to_owned()),
-            Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("more than {BODY_BYTES_MAX} bytes"))
-            }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("more than {BODY_BYTES_MAX} bytes")),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time".to_owned()),
-            Self::Busy => {
-                (StatusCode::SERVICE_UNAVAILABLE, "busy", "too many webhooks at once: try again".to_owned())
-            }
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "too many webhooks at once: try again".to_owned()),
             Self::Queue(error) => {
                 tracing::error!(error = nebh_face::failure::chain(&error), "the queue does not answer");
                 (StatusCode::SERVICE_UNAVAILABLE, "queue", "the queue does not answer: try again".to_owned())

@@ -189,14 +189,13 @@ impl Queue {
 
     /// Keeps a running build for longer. False if it is no longer this attempt's.
     pub async fn renew(&self, build: &Build, lease_until: Timestamp) -> Result<bool, QueueError> {
-        let renewed = sqlx::query(
-            "UPDATE builds SET lease_until = $3 WHERE id = $1 AND attempt = $2 AND state = 'running'",
-        )
-        .bind(build.id.as_str())
-        .bind(build.attempt)
-        .bind(lease_until.as_microsecond())
-        .execute(&self.writer)
-        .await?;
+        let renewed =
+            sqlx::query("UPDATE builds SET lease_until = $3 WHERE id = $1 AND attempt = $2 AND state = 'running'")
+                .bind(build.id.as_str())
+                .bind(build.attempt)
+                .bind(lease_until.as_microsecond())
+                .execute(&self.writer)
+                .await?;
         Ok(renewed.rows_affected() == 1)
     }
 

@@ -154,7 +154,10 @@ impl Settings {
         if raw.sign.releaser.is_none()
             && let Some(project) = projects.values().find(|project| project.releases.is_some())
         {
-            return Err(wrong(&shown, format!("project `{}` makes releases, and `sign.releaser` is not set", project.name)));
+            return Err(wrong(
+                &shown,
+                format!("project `{}` makes releases, and `sign.releaser` is not set", project.name),
+            ));
         }
         Ok(Self {
             listen: raw.listen,
@@ -233,7 +236,8 @@ impl RawProject {
             return Err(bad(format!("`directory` `{}` leaves the repository", self.directory.display())));
         }
         let pattern = |text: &String| {
-            Pattern::parse(text).ok_or_else(|| bad(format!("`refs`: `{text}` is no branch name, nor one ending in `*`")))
+            Pattern::parse(text)
+                .ok_or_else(|| bad(format!("`refs`: `{text}` is no branch name, nor one ending in `*`")))
         };
         let releases = |text: String| {
             ReleaseTags::parse(&text)

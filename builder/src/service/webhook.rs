@@ -134,7 +134,8 @@ fn check_signature(secrets: &[Vec<u8>], headers: &Headers<'_>, body: &[u8]) -> R
     let Some(signature) = headers.signature else {
         return Err(if headers.sha1_signature.is_some() { Refusal::WeakSignature } else { Refusal::MissingSignature });
     };
-    let claimed = signature.strip_prefix("sha256=").and_then(|hex| hex::decode(hex).ok()).ok_or(Refusal::BadSignature)?;
+    let claimed =
+        signature.strip_prefix("sha256=").and_then(|hex| hex::decode(hex).ok()).ok_or(Refusal::BadSignature)?;
     // All secrets are tried, whichever matches, and each comparison takes the same time.
     let matches = secrets.iter().fold(false, |found, secret| {
         let good = Hmac::<Sha256>::new_from_slice(secret).is_ok_and(|mut mac| {

@@ -48,7 +48,8 @@ fn image_of_packages_only_has_no_step() {
 
 #[test]
 fn files_step_copies_folders_with_or_without_a_slash() {
-    let text = "name: web\nbuild:\n  files: { copy: [{ from: site/, to: /srv/web/ }] }\nimage: { base: debian/trixie }\n";
+    let text =
+        "name: web\nbuild:\n  files: { copy: [{ from: site/, to: /srv/web/ }] }\nimage: { base: debian/trixie }\n";
     let spec = Buildspec::parse("b", text).unwrap();
     let rule = &spec.files().unwrap().copy[0];
     assert_eq!((rule.from.as_str(), rule.to.as_str()), ("site", "/srv/web"));
@@ -101,7 +102,9 @@ fn own_scripts_of_packages_are_refused_for_now() {
 #[test]
 fn paths_that_leave_the_project_are_refused() {
     for from in ["../x", "/etc", "a//b", "a/./b"] {
-        let text = format!("name: web\nbuild:\n  files: {{ copy: [{{ from: \"{from}\", to: /x }}] }}\nimage: {{ base: debian/trixie }}\n");
+        let text = format!(
+            "name: web\nbuild:\n  files: {{ copy: [{{ from: \"{from}\", to: /x }}] }}\nimage: {{ base: debian/trixie }}\n"
+        );
         assert!(wrong(&text).contains("is not a path in the project"), "{from}");
     }
 }

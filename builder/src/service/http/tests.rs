@@ -59,7 +59,10 @@ async fn replayed_delivery() {
     let first = hook(&running, "d1", "push", &main_at("x")).await;
     let build = running.only_build(BuildState::Done).await;
     let again = hook(&running, "d1", "push", &main_at("x")).await;
-    assert_eq!((again.status, &again.body["replayed"], &again.body["build"]), (200, &json!(true), &first.body["build"]));
+    assert_eq!(
+        (again.status, &again.body["replayed"], &again.body["build"]),
+        (200, &json!(true), &first.body["build"])
+    );
     // The same bytes under another delivery id, which nobody signs: found, not built again.
     let renamed = hook(&running, "d2", "push", &main_at("x")).await;
     assert_eq!(renamed.body["build"], build.id.as_str());
@@ -150,7 +153,8 @@ async fn huge_body() {
     let sent = post(&running, "shop/api", &[], vec![b' '; BODY_BYTES_MAX + 1]).await;
     assert_eq!((sent.status, &sent.body["error"]), (413, &json!("too_large")));
     // The same without saying how long it will be.
-    let chunks = futures_util::stream::iter((0..BODY_BYTES_MAX / 65536 + 1).map(|_| Ok::<_, std::io::Error>(vec![b' '; 65536])));
+    let chunks =
+        futures_util::stream::iter((0..BODY_BYTES_MAX / 65536 + 1).map(|_| Ok::<_, std::io::Error>(vec![b' '; 65536])));
     let response = reqwest::Client::new()
         .post(format!("{}/hooks/shop/api", running.url))
         .body(reqwest::Body::wrap_stream(chunks))
