@@ -25,6 +25,9 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.nebh.channel.head.v1+json";
 const VERSION: u32 = 1;
 /// Releases that one head names.
 const RELEASES_MAX: usize = 256;
+/// How far a counter may run ahead of what was seen. Heads count by one; a head with the largest number there is
+/// (a fast-forward attack) would shut the channel for ever, because nothing could follow it.
+const COUNTER_STEP_MAX: u64 = 1 << 20;
 
 /// One release, as a head names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +160,12 @@ pub fn verify_head(
     if head.counter < floor {
         return Err(question.rejection(Kind::Regressed).note(format!(
             "head {} of channel `{channel}` was served, and head {floor} was seen before",
+            head.counter
+        )));
+    }
+    if floor > 0 && head.counter - floor > COUNTER_STEP_MAX {
+        return Err(malformed(format!(
+            "its counter is {}, and {floor} was seen before: it has run away",
             head.counter
         )));
     }

@@ -13,7 +13,7 @@ fn later(hours: i64) -> Timestamp {
     now() + SignedDuration::from_hours(hours)
 }
 
-fn head(counter: u64) -> ChannelHead {
+pub(crate) fn head(counter: u64) -> ChannelHead {
     let current = HeadRelease { version: "1.4.2".to_owned(), digest: Digest::sha256(b"release") };
     ChannelHead::new("stable", repository(), counter, current, later(-1), later(24))
 }
@@ -44,6 +44,15 @@ fn good_head_is_followed() {
 fn regressed_head_is_refused() {
     let text = refused(verify(&signed(&head(7)), 8, now()), Kind::Regressed);
     assert!(text.contains("head 7 of channel `stable` was served, and head 8 was seen before"), "{text}");
+}
+
+#[test]
+fn counter_that_ran_away_is_refused() {
+    let text = refused(verify(&signed(&head((1 << 53) - 1)), 7, now()), Kind::Malformed);
+    assert!(text.contains("it has run away"), "{text}");
+    // A host that was away for long is no attack, and neither is one that never saw a head.
+    assert!(verify(&signed(&head(100_000)), 7, now()).is_ok());
+    assert!(verify(&signed(&head(1 << 40)), 0, now()).is_ok());
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn changed_head_is_refused() {
     refused(verify(&changed, 0, now()), Kind::Malformed);
 }
 
-fn data_snapshot(release: Digest) -> DataSnapshotManifest {
+pub(crate) fn data_snapshot(release: Digest) -> DataSnapshotManifest {
     DataSnapshotManifest {
         version: 1,
         app: "shop/api".to_owned(),

@@ -7,7 +7,11 @@ mod cosign;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -110,6 +110,14 @@ pub(crate) fn raw_bundle(bytes: &[u8]) -> Attached {
     attached(vec![(Descriptor::of(SIGSTORE_BUNDLE_V03, bytes), bytes.to_vec())])
 }
 
+/// The same attachment around other bytes, with a descriptor that fits them.
+pub(crate) fn document_of(good: &Attached, bytes: Vec<u8>) -> Attached {
+    let old = &good.layers[0].0;
+    let mut descriptor = Descriptor::of(&old.media_type, &bytes);
+    descriptor.annotations.clone_from(&old.annotations);
+    attached(vec![(descriptor, bytes)])
+}
+
 /// A document of simple signing as JSON text.
 pub(crate) fn simple_document(digest: &Digest, reference: &str) -> String {
     format!(
