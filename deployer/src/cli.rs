@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use nebh_face::{Exit, Failure, Globals};
 
+use crate::container::{Attendance, attend};
+
 /// Top-level commands of this part.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -14,6 +16,9 @@ pub enum Command {
         #[arg(long)]
         folder: PathBuf,
     },
+    /// Stay beside one container until it ends; started by the agent, not by a person.
+    #[command(hide = true)]
+    Attend(Attendance),
 }
 
 /// Runs one command.
@@ -23,5 +28,8 @@ pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
         Command::Entrance { folder } => crate::entrance::serve(&folder)
             .await
             .map_err(|error| Failure::new(Exit::Failed, "the entrance cannot run").because(&error)),
+        Command::Attend(attendance) => attend(&attendance)
+            .await
+            .map_err(|error| Failure::new(Exit::Failed, "the container cannot be attended").because(&error)),
     }
 }

@@ -13,9 +13,13 @@
 //! * switch and rollback need no server: what they need was made ready by Prepare.
 
 pub mod cli;
+pub mod config;
+pub mod container;
 pub mod data;
 pub mod entrance;
 pub mod host;
 pub mod machine;
 pub mod netns;
+pub mod probe;
+pub mod process;
 pub mod settings;

@@ -65,7 +65,11 @@ async fn http(network: &Namespace, port: u16, path: &str) -> Result<(), String> 
         }
     };
     let status = answer.await.map_err(|error| format!("{place}: {error}"))?.status();
-    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("{place}: status {}", status.as_u16())) }
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        Err(format!("{place}: status {}", status.as_u16()))
+    }
 }
 
 async fn exec(subject: Subject<'_>, argv: &[String]) -> Result<(), String> {

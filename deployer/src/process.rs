@@ -1,13 +1,22 @@
 //! Processes by number and start, so that a later one with the same number is never taken for them.
 //!
-//! Side effects: reads `/proc`, sends signals through pidfds.
+//! Side effects: reads `/proc`, sends signals through pidfds, starts programs that outlive this one.
 
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
-use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+/// How often a waiting thread looks whether anybody still wants to know.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +63,20 @@ impl Process {
     /// Returns when the process has ended. Safe to drop.
     pub async fn ended(self) -> io::Result<()> {
         let Some(handle) = self.handle()? else { return Ok(()) };
-        // A pidfd becomes readable when its process has ended.
-        AsyncFd::with_interest(handle, tokio::io::Interest::READABLE)?.readable().await?.retain_ready();
-        Ok(())
+        let (tell, told) = oneshot::channel();
+        std::thread::Builder::new().name(format!("wait-{}", self.pid)).spawn(move || {
+            while !tell.is_closed() {
+                // A pidfd becomes readable when its process has ended.
+                match rustix::event::poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&LOOK_EVERY)) {
+                    Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                    result => {
+                        drop(tell.send(result.map(drop).map_err(io::Error::from)));
+                        return;
+                    }
+                }
+            }
+        })?;
+        told.await.map_err(io::Error::other)?
     }
 
     /// A handle to this very process; none if it has ended.
@@ -69,6 +89,21 @@ impl Process {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Starts a program that outlives this one: a process group of its own, its words in a log file.
+pub fn detach(program: &Path, arguments: &[&OsStr], log: &Path) -> io::Result<()> {
+    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    // Only reaps: one that ends while this process lives must not stay as a zombie.
+    std::thread::Builder::new().name("reaper".to_owned()).spawn(move || drop(child.wait()))?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ pub fn read_folder(folder: &Path) -> Result<ConfigLayer, ConfigError> {
         let bytes = fs::read(entry.path()).map_err(|cause| failed("read", entry.path(), cause))?;
         files.push(ConfigFile { path, bytes, executable: metadata.permissions().mode() & 0o100 != 0 });
     }
-    let name = folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let name =
+        folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned());
     Ok(ConfigLayer { name, origin: folder.display().to_string(), files })
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
 use nebh_oci::digest::Digest;
 use nebh_oci::json;
 use nebh_trust::release::{ConfigFile, ConfigLayer, RelativePath};
@@ -16,7 +17,7 @@ const FUEL_MAX: u64 = 200_000;
 const RENDERED_BYTES_MAX: usize = 16 << 20;
 
 /// What a template can name. Part of the face: names are added, never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Name of the node.
     pub node: String,
@@ -32,6 +33,20 @@ pub struct Facts {
     pub ports: Vec<u16>,
     /// Dataset → where it is mounted.
     pub data: BTreeMap<String, String>,
+}
+
+impl Facts {
+    fn value(&self) -> Value {
+        context! {
+            node => self.node.clone(),
+            groups => self.groups.clone(),
+            app => self.app.clone(),
+            version => self.version.clone(),
+            commit => self.commit.clone(),
+            ports => self.ports.clone(),
+            data => self.data.clone(),
+        }
+    }
 }
 
 /// One file as the program will see it.
@@ -145,7 +160,11 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL_MAX));
-    environment.set_keep_trailing_newline(true);
+    let mut syntax = SyntaxConfig::builder();
+    syntax.keep_trailing_newline(true);
+    if let Ok(syntax) = syntax.build() {
+        environment.set_syntax(syntax);
+    }
     // Config is not HTML, whatever its name ends in.
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment
@@ -164,7 +183,7 @@ fn evaluate(
         why,
     };
     let text = str::from_utf8(&file.bytes).map_err(|_| wrong(String::new(), "it is not UTF-8 text".to_owned()))?;
-    match environment.render_named_str(file.path.as_str(), text, facts) {
+    match environment.render_named_str(file.path.as_str(), text, facts.value()) {
         Ok(text) => Ok(text.into_bytes()),
         Err(error) => {
             let place = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
@@ -211,7 +230,8 @@ fn digest(files: &BTreeMap<RelativePath, RenderedFile>) -> Result<Digest, Render
             executable: file.executable,
         })
         .collect();
-    let bytes = json::canonical(&Tree { version: 1, files }).map_err(|error| RenderError::Canonical(error.to_string()))?;
+    let bytes =
+        json::canonical(&Tree { version: 1, files }).map_err(|error| RenderError::Canonical(error.to_string()))?;
     Ok(Digest::sha256(&bytes))
 }
 
@@ -258,7 +278,8 @@ mod tests {
 
     #[test]
     fn templates_see_the_facts_and_keep_their_last_newline() {
-        let template = "{{ app }} {{ version }} on {{ node }} of {{ groups | join(',') }}: {{ data.ledger }} <{{ ports[0] }}>\n";
+        let template =
+            "{{ app }} {{ version }} on {{ node }} of {{ groups | join(',') }}: {{ data.ledger }} <{{ ports[0] }}>\n";
         let rendered = render(&[layer("defaults", &[("a.html.j2", template)])], &facts()).unwrap();
         assert_eq!(text(&rendered, "a.html"), "shop/api 1.0.0 on n1 of front: /var/lib/shop <8080>\n");
     }
@@ -268,7 +289,7 @@ mod tests {
         let error = render(&[layer("defaults", &[("a.j2", "x\n{{ nodde }}\n")])], &facts()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "config template `a.j2` of layer `defaults`, line 2: undefined value: `nodde`"
+            "config template `a.j2` of layer `defaults`, line 2: undefined value: `nodde` is undefined"
         );
     }
 
@@ -296,7 +317,7 @@ mod tests {
         assert_ne!(plain.digest(), other.digest());
         assert_eq!(
             render(&[], &facts()).unwrap().digest().to_string(),
-            "sha256:9ec3e89a86bdd2dde9e45e15f9d3ea91ea4d3f4f38ea53e3ed3df0c8e4b6d0fb",
+            "sha256:e5eccfdf0ce59ef36eb6f436f75e124e7979c91641945c21fbccdf585f335c56",
             "the form is versioned"
         );
     }

@@ -289,6 +289,13 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        drop(Command::new("umount").arg(self.path()).status());
+        // Another test's child may hold a copy of a descriptor in here for a moment.
+        for _ in 0..100 {
+            if Command::new("umount").arg(self.path()).output().is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        drop(Command::new("umount").arg("--lazy").arg(self.path()).status());
     }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::state::Target;
 use super::wire::{Answer, GateStats};
 use crate::netns::Namespace;
+use crate::process::Process;
 
 /// How long one connection waits for an open door. Longer than any switch; shorter than clients stay.
 pub(super) const WAIT_MAX: Duration = Duration::from_mins(1);
@@ -25,7 +25,7 @@ const DRAIN_STEP: Duration = Duration::from_millis(1);
 /// Where a gate leads.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    pub(super) target: Target,
+    pub(super) target: Process,
     pub(super) inside: Arc<Namespace>,
 }
 
@@ -76,7 +76,7 @@ impl Gate {
         self.held.load(SeqCst)
     }
 
-    pub(super) fn target(&self) -> Option<Target> {
+    pub(super) fn target(&self) -> Option<Process> {
         self.door.borrow().route.as_ref().map(|route| route.target)
     }
 
@@ -107,7 +107,7 @@ impl Gate {
     }
 
     pub(super) fn lead(&self, pid: u32) -> io::Result<()> {
-        let target = Target::of(pid)?;
+        let target = Process::of(pid)?;
         if self.target() == Some(target) {
             return Ok(());
         }

@@ -2,15 +2,14 @@
 //!
 //! Side effects: starts `nebh entrance` in a process group of its own, so that what ends the agent does not reach it.
 
-use std::fs::OpenOptions;
-use std::os::unix::process::CommandExt;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use super::client::{Entrance, EntranceError};
+use crate::process;
 
 /// How often the entrance is looked after. A killed one refuses connections for about this long.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -62,17 +61,6 @@ pub async fn start(program: &Path, folder: &Path) -> Result<Entrance, EntranceEr
 
 fn spawn(program: &Path, folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let log = OpenOptions::new().create(true).append(true).open(folder.join("entrance.log"))?;
-    let mut child = Command::new(program)
-        .arg("entrance")
-        .arg("--folder")
-        .arg(folder)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
-    // Only reaps: an entrance that ends while the agent lives must not stay as a zombie.
-    std::thread::Builder::new().name("entrance-reaper".to_owned()).spawn(move || drop(child.wait()))?;
-    Ok(())
+    let arguments: [&OsStr; 3] = ["entrance".as_ref(), "--folder".as_ref(), folder.as_ref()];
+    process::detach(program, &arguments, &folder.join("entrance.log"))
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::wire::Port;
+use crate::process::Process;
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -24,33 +25,7 @@ pub(super) struct GateState {
     pub(super) gate: String,
     pub(super) ports: Vec<Port>,
     pub(super) held: bool,
-    pub(super) target: Option<Target>,
-}
-
-/// A process, told apart from a later one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Target {
-    pub(super) pid: u32,
-    pub(super) started: u64,
-}
-
-impl Target {
-    /// The process that has this number now.
-    pub(super) fn of(pid: u32) -> io::Result<Self> {
-        let path = format!("/proc/{pid}/stat");
-        let stat = std::fs::read_to_string(&path)?;
-        // The name may hold blanks and brackets; fields count from behind the last one. Start time is field 22.
-        let started = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
-        match started.and_then(|text| text.parse().ok()) {
-            Some(started) => Ok(Self { pid, started }),
-            None => Err(io::Error::other(format!("{path} cannot be read"))),
-        }
-    }
-
-    /// True while that very process exists.
-    pub(super) fn is_there(self) -> bool {
-        Self::of(self.pid).is_ok_and(|now| now == self)
-    }
+    pub(super) target: Option<Process>,
 }
 
 impl State {
@@ -91,12 +66,5 @@ mod tests {
         let text = r#"{"version":1,"gates":[{"gate":"shop/api","ports":[{"listen":"127.0.0.1:18080","port":8080}],"held":true,"target":{"pid":7,"started":9}}]}"#;
         let state: State = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&state).unwrap(), text);
-    }
-
-    #[test]
-    fn a_later_process_with_the_same_number_is_another() {
-        let target = Target::of(std::process::id()).unwrap();
-        assert!(target.is_there());
-        assert!(!Target { started: target.started + 1, ..target }.is_there());
     }
 }

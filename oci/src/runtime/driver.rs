@@ -160,6 +160,21 @@ impl Runtime {
         Self { kind, program, state, why }
     }
 
+    /// The program that an earlier probe chose, at its path; it is not tried again.
+    pub fn chosen(kind: RuntimeKind, program: PathBuf, state: PathBuf) -> Self {
+        Self::new(kind, program, state, format!("{kind} was chosen before"))
+    }
+
+    /// Where the program lies.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where it keeps its containers.
+    pub fn state_folder(&self) -> &Path {
+        &self.state
+    }
+
     /// Which program.
     pub fn kind(&self) -> RuntimeKind {
         self.kind
