@@ -100,6 +100,8 @@ struct Inner {
     settings: ClientSettings,
     http: transport::Transport,
     keyring: auth::Keyring,
+    /// Fallback lists are read, changed and written: one at a time at least within this process.
+    fallback: tokio::sync::Mutex<()>,
 }
 
 /// Why a client could not be made.
@@ -128,6 +130,6 @@ impl Client {
         }
         let http = transport::Transport::new(&settings)?;
         let keyring = auth::Keyring::new(settings.credentials.clone());
-        Ok(Self { inner: Arc::new(Inner { settings, http, keyring }) })
+        Ok(Self { inner: Arc::new(Inner { settings, http, keyring, fallback: tokio::sync::Mutex::new(()) }) })
     }
 }

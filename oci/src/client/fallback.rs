@@ -1,7 +1,7 @@
 //! The list of referrers that clients keep under a tag, for registries that keep none themselves.
 //!
 //! The specification leaves a race open: two clients read, add and write, and one entry is lost. After writing we
-//! read again and repeat until our entry stays.
+//! read again and repeat until our entry stays, which makes the window small; it closes only with the referrers API.
 
 use serde_json::{Value, json};
 
@@ -37,6 +37,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         let tag = Tag::referrers_of(subject);
         let failed = |kind| ClientError::new(kind, "enter a referrer into the fallback list", address, &tag);
+        let _turn = self.inner.fallback.lock().await;
         for _ in 0..ROUNDS_MAX {
             let current = self.fallback_list(address, subject).await?;
             if current.as_ref().and_then(RawManifest::index).is_some_and(|index| lists(index, referrer)) {

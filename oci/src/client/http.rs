@@ -171,7 +171,8 @@ impl Client {
         let message = registry_message(response, self.inner.http.idle_timeout()).await;
         Err(call.fail(match status.as_u16() {
             404 => ClientErrorKind::NotFound,
-            401 | 403 => ClientErrorKind::Denied { message },
+            401 => ClientErrorKind::Denied { message: format!("the credentials were not accepted: {message}") },
+            403 => ClientErrorKind::Denied { message },
             // Some registries say so when the name may not be written to.
             405 => ClientErrorKind::Denied { message: format!("the registry does not do this: {message}") },
             _ => ClientErrorKind::protocol(format!("it answered {status}: {message}")),
