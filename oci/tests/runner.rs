@@ -1,8 +1,11 @@
 //! Tests of the client and the layout against peers: Debian's docker-registry, skopeo, and a registry that lies.
 
+#[cfg(test)]
 #[path = "runner/faults.rs"]
 mod faults;
+#[cfg(test)]
 #[path = "runner/peer.rs"]
 mod peer;
+#[cfg(test)]
 #[path = "runner/registry.rs"]
 mod registry;
