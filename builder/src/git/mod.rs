@@ -17,6 +17,7 @@ mod links;
 mod remote;
 mod source;
 mod tree;
+mod work_tree;
 
 pub use command::GitError;
 pub use remote::{Remote, RemoteRef};

@@ -140,13 +140,23 @@ fn read_control(member: &str, from: impl Read, limits: &Limits) -> Result<Contro
     Ok((control, scripts, md5sums))
 }
 
-/// Where a path lies once `/bin`, `/lib` and `/sbin` are links into `/usr`, which they are in every root we make.
-fn merged_usr(path: &EntryPath, _entry: &Entry) -> Result<Option<EntryPath>, PathError> {
+/// Where a path lies in every root we make, in which `/bin`, `/lib`, `/lib64` and `/sbin` are links into `/usr`; `None`
+/// for those links themselves, which are the finisher's.
+pub(super) fn merged_usr(path: &EntryPath, _entry: &Entry) -> Result<Option<EntryPath>, PathError> {
+    merged_place(path)
+}
+
+/// The same for a path that somebody else declares.
+pub fn merged_place(path: &EntryPath) -> Result<Option<EntryPath>, PathError> {
     let (first, rest) = path.as_str().split_once('/').unwrap_or((path.as_str(), ""));
     match first {
-        // The links themselves are the finisher's.
         "bin" | "sbin" | "lib" | "lib64" if rest.is_empty() => Ok(None),
         "bin" | "sbin" | "lib" | "lib64" => EntryPath::parse(&format!("usr/{first}/{rest}")).map(Some),
+        // Debian's own links for programs of the time before `/run`.
+        "var" if rest.starts_with("run/") || rest.starts_with("lock/") => {
+            let place = rest.strip_prefix("run/").map_or_else(|| format!("run/{rest}"), |rest| format!("run/{rest}"));
+            EntryPath::parse(&place).map(Some)
+        }
         _ => Ok(Some(path.clone())),
     }
 }

@@ -19,7 +19,7 @@ mod scripts;
 mod tar_tree;
 
 pub use ar::{ArError, ArReader};
-pub use deb::{Deb, DebError, Limits, read_deb};
+pub use deb::{Deb, DebError, Limits, merged_place, read_deb};
 pub use facts::{FACTS_VERSION, PackageFacts};
 pub use finish::{FinishError, finish};
 pub use materialize::{MaterializeError, materialize};

@@ -1,0 +1,72 @@
+//! One program to be run in the sandbox, and the fixed world it finds there.
+//! Pure.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use nebh_oci::runtime::{BundleSpec, IdMap, Limits, Mount, NetworkMode, UserNamespace};
+
+/// The user of every step: nobody's on the host, and not root inside, because some build systems do other things as root.
+pub(super) const USER: u32 = 1000;
+/// First host id of the sandbox's own range; far above those of people and of other container tools.
+pub(super) const HOST_IDS: IdMap = IdMap { first: 1_600_000_000, count: 65_536 };
+/// Bytes of `/tmp`, in memory.
+const TMP_BYTES: u64 = 2 << 30;
+/// Processes and threads of a step: a compiler starts a few dozen per CPU.
+const PIDS_MAX: u32 = 8192;
+/// The name that a step sees as its host's.
+const HOSTNAME: &str = "nebh";
+
+/// One program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The step's name, for messages.
+    pub step: String,
+    /// The root, read-only.
+    pub root: PathBuf,
+    /// What is mounted besides.
+    pub mounts: Vec<Mount>,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Variables besides the fixed ones.
+    pub env: BTreeMap<String, String>,
+    /// Working folder.
+    pub cwd: PathBuf,
+}
+
+/// The variables that every step has. `epoch` is the commit's time.
+pub fn environment(epoch: u64) -> BTreeMap<String, String> {
+    [
+        ("HOME", "/x/home"),
+        ("LANG", "C.UTF-8"),
+        ("LC_ALL", "C.UTF-8"),
+        ("LOGNAME", "nebh"),
+        ("PATH", "/usr/bin:/usr/sbin"),
+        ("SHELL", "/bin/sh"),
+        ("SOURCE_DATE_EPOCH", &epoch.to_string()),
+        ("TMPDIR", "/tmp"),
+        ("TZ", "UTC"),
+        ("USER", "nebh"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// The container of a job. `mapped` asks for a user namespace.
+pub(super) fn bundle_spec(job: &Job, epoch: u64, mapped: bool, memory: Option<u64>) -> BundleSpec {
+    let mut env = environment(epoch);
+    env.extend(job.env.clone());
+    let mut spec = BundleSpec::new(&job.root, job.args.clone());
+    spec.env = env.into_iter().collect();
+    spec.cwd.clone_from(&job.cwd);
+    (spec.uid, spec.gid) = (USER, USER);
+    spec.umask = Some(0o022);
+    spec.mounts = job.mounts.clone();
+    spec.mounts.push(Mount::tmpfs("/tmp", TMP_BYTES));
+    HOSTNAME.clone_into(&mut spec.hostname);
+    spec.network = NetworkMode::None;
+    spec.limits = Limits { memory, pids: Some(PIDS_MAX), cpu_millis: None };
+    spec.user_namespace = if mapped { UserNamespace::Mapped(HOST_IDS) } else { UserNamespace::Host };
+    spec
+}

@@ -1,0 +1,212 @@
+//! Runs one job after another. Owns containers, their bundles, and the owners of what they may write.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nebh_oci::runtime::{Bundle, BundleError, ExitReason, MountKind, OutputLine, ProbeError, Runtime, RuntimeError};
+use tokio::sync::mpsc;
+
+use super::job::{HOST_IDS, Job, USER, bundle_spec};
+use crate::event::{BuildEvent, Events};
+
+/// Lines of a failed job that its error shows.
+const TAIL_LINES: usize = 20;
+/// Lines that may wait to be told; a job that writes faster waits.
+const LINES_WAITING: usize = 1024;
+/// The longest that one job may run.
+const WITHIN: Duration = Duration::from_hours(6);
+/// The share of the machine's memory that a job may use, in percent: the rest is ours and the host's.
+const MEMORY_PERCENT: u64 = 90;
+
+/// The sandbox of one builder.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    runtime: Runtime,
+}
+
+/// Why a job is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// No runtime program works here.
+    #[error("there is no sandbox on this machine")]
+    Unavailable(#[source] ProbeError),
+    /// The bundle was not written.
+    #[error("cannot prepare the sandbox of step `{step}`")]
+    Prepare {
+        /// The step.
+        step: String,
+        /// Cause.
+        #[source]
+        cause: BundleError,
+    },
+    /// Files of the job could not be given to its user.
+    #[error("cannot prepare `{}` for the sandbox", path.display())]
+    Files {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        cause: io::Error,
+    },
+    /// The runtime program refused.
+    #[error("cannot run step `{step}`")]
+    Runtime {
+        /// The step.
+        step: String,
+        /// Cause.
+        #[source]
+        cause: RuntimeError,
+    },
+    /// The program ended badly.
+    #[error("step `{step}` failed: `{program}` ended with {exit}{}{}", network_hint(tail), tail_text(tail))]
+    Failed {
+        /// The step.
+        step: String,
+        /// The program.
+        program: String,
+        /// How it ended.
+        exit: ExitReason,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
+    /// The program ran too long.
+    #[error("step `{step}` did not end within {} hours", WITHIN.as_secs() / 3600)]
+    TooLong {
+        /// The step.
+        step: String,
+    },
+}
+
+/// What programs say that wanted the network.
+const NETWORK_WORDS: [&str; 12] = [
+    "could not resolve host",
+    "couldn't resolve host",
+    "couldn't connect",
+    "temporary failure in name resolution",
+    "network is unreachable",
+    "name or service not known",
+    "failed to lookup address",
+    "dns error",
+    "no route to host",
+    "failed to download",
+    "getaddrinfo",
+    "download of ",
+];
+
+fn network_hint(tail: &[String]) -> &'static str {
+    let wanted = tail.iter().any(|line| {
+        let line = line.to_lowercase();
+        NETWORK_WORDS.iter().any(|words| line.contains(words))
+    });
+    if wanted { "; the sandbox has no network: every input has to be in the lock" } else { "" }
+}
+
+fn tail_text(tail: &[String]) -> String {
+    tail.iter().map(|line| format!("\n  | {line}")).collect()
+}
+
+impl Sandbox {
+    /// Finds a runtime program that works. `state` is where it keeps its containers.
+    pub async fn open(state: &Path) -> Result<Self, SandboxError> {
+        let runtime = Runtime::probe(state).await.map_err(SandboxError::Unavailable)?;
+        tracing::info!(runtime = %runtime.kind(), why = runtime.why(), "sandbox");
+        Ok(Self { runtime })
+    }
+
+    /// Runs a job to its end. `folder` is fresh and the job's own; `epoch` is the time of the build.
+    ///
+    /// Safe to drop: the container ends with the future.
+    pub async fn run(&self, job: &Job, folder: &Path, epoch: u64, events: &Events) -> Result<(), SandboxError> {
+        let mapped = can_map(job);
+        if !mapped {
+            tracing::info!(step = job.step, "no user namespace: we are not root, or a folder on the way is closed to others");
+        }
+        for mount in &job.mounts {
+            if let MountKind::ReadWrite { source } = &mount.kind {
+                give(source, mapped)?;
+            }
+        }
+        let id = format!("nebh-{}", uuid::Uuid::now_v7().simple());
+        let spec = bundle_spec(job, epoch, mapped, memory());
+        let bundle = Bundle::write(folder, &id, &spec)
+            .map_err(|cause| SandboxError::Prepare { step: job.step.clone(), cause })?;
+        let (lines, mut from) = mpsc::channel::<OutputLine>(LINES_WAITING);
+        let mut tail = VecDeque::with_capacity(TAIL_LINES);
+        let tell = async {
+            while let Some(line) = from.recv().await {
+                let line = printable(&line.text);
+                if tail.len() == TAIL_LINES {
+                    tail.pop_front();
+                }
+                tail.push_back(line.clone());
+                events.send(BuildEvent::StepLog { step: job.step.clone(), line });
+            }
+        };
+        let run = async { tokio::join!(self.runtime.run(&bundle, lines), tell).0 };
+        let exit = tokio::time::timeout(WITHIN, run)
+            .await
+            .map_err(|_| SandboxError::TooLong { step: job.step.clone() })?
+            .map_err(|cause| SandboxError::Runtime { step: job.step.clone(), cause })?;
+        if exit.is_success() {
+            return Ok(());
+        }
+        let program = job.args.first().cloned().unwrap_or_default();
+        Err(SandboxError::Failed { step: job.step.clone(), program, exit, tail: tail.into() })
+    }
+}
+
+/// A line of a foreign program, without what steers a terminal.
+fn printable(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            // A colour or cursor sequence ends with its first letter.
+            '\u{1b}' => drop(characters.by_ref().find(char::is_ascii_alphabetic)),
+            '\t' => text.push_str("    "),
+            c if c.is_control() => {}
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// A user namespace needs root, and the mapped user has to reach every folder by its path.
+fn can_map(job: &Job) -> bool {
+    let reachable = |path: &Path| {
+        path.ancestors().skip(1).all(|folder| fs::metadata(folder).is_ok_and(|there| there.mode() & 0o001 != 0))
+    };
+    let sources = job.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::ReadOnly { source } | MountKind::ReadWrite { source } => Some(source.as_path()),
+        MountKind::Tmpfs { .. } => None,
+    });
+    rustix::process::geteuid().is_root() && reachable(&job.root) && sources.into_iter().all(reachable)
+}
+
+/// Makes a folder and all in it the sandbox user's own. Links are not followed.
+fn give(folder: &Path, mapped: bool) -> Result<(), SandboxError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = if mapped { HOST_IDS.first + USER } else { USER };
+    for entry in walkdir::WalkDir::new(folder).follow_links(false) {
+        let entry = entry.map_err(|error| SandboxError::Files { path: folder.to_owned(), cause: error.into() })?;
+        let failed = |cause| SandboxError::Files { path: entry.path().to_owned(), cause };
+        let there = entry.metadata().map_err(|error| failed(error.into()))?;
+        if (there.uid(), there.gid()) != (owner, owner) {
+            lchown(entry.path(), Some(owner), Some(owner)).map_err(failed)?;
+        }
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+        .map_err(|cause| SandboxError::Files { path: folder.to_owned(), cause })
+}
+
+fn memory() -> Option<u64> {
+    let info = rustix::system::sysinfo();
+    let total = u64::from(info.mem_unit) * info.totalram;
+    (total > 0).then(|| total / 100 * MEMORY_PERCENT)
+}
