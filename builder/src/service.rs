@@ -15,6 +15,7 @@ pub mod http;
 pub mod intake;
 pub mod queue;
 pub mod reference;
+pub mod remote;
 pub mod settings;
 pub mod webhook;
 pub mod worker;

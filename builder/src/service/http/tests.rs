@@ -1,6 +1,8 @@
 //! Webhooks over a real socket, against a real repository: what builds, and every attack by its name.
 
 use super::super::queue::BuildState;
+use super::super::reference::RefName;
+use super::super::remote::Remote;
 use super::super::tests::{Recorder, Running, SECRET, Site};
 use super::super::webhook::{TRIGGER_EVENT, signature};
 use super::*;
@@ -239,4 +241,28 @@ async fn builds_and_their_events_are_read_over_http() {
     assert!(events.contains("event: state\ndata: {"), "{events}");
     assert!(get("/api/v1/builds/nothing".to_owned()).await.contains("build_unknown"));
     running.end().await;
+}
+
+#[tokio::test]
+async fn remote_triggers_follows_and_lists() {
+    let site = Site::new();
+    let running = started(&site).await;
+    let remote = Remote::new(running.url.parse().unwrap()).unwrap();
+    let main = RefName::branch("main").unwrap();
+    let said = remote.trigger("shop/api", &main, SECRET.as_bytes()).await.unwrap();
+    let id = said["build"].as_str().unwrap().to_owned();
+    let mut events = remote.events(&id, true).await.unwrap();
+    let mut names = Vec::new();
+    while let Some(sent) = events.next().await.unwrap() {
+        names.push(sent.name);
+    }
+    assert_eq!(names, ["build", "state"]);
+    assert_eq!(remote.builds(Some("shop/api")).await.unwrap()[0]["id"], id);
+    assert!(remote.builds(Some("shop/other")).await.unwrap().is_empty());
+
+    let refused = remote.trigger("shop/api", &main, b"not the secret, but as long").await.unwrap_err();
+    assert_eq!(refused.exit, nebh_face::Exit::Refused);
+    running.end().await;
+    let away = remote.builds(None).await.unwrap_err();
+    assert_eq!(away.exit, nebh_face::Exit::Unreachable);
 }
