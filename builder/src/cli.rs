@@ -4,6 +4,7 @@ use nebh_face::{Failure, Globals};
 
 pub mod channel;
 pub mod key;
+pub mod lock;
 pub mod release;
 pub mod sign;
 pub mod signer;
@@ -11,6 +12,8 @@ pub mod signer;
 /// Top-level commands of this part.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Resolve every input of a buildspec into its lock.
+    Lock(lock::Args),
     /// Add a signature, in both forms, to something that is pushed already.
     Sign(sign::Args),
     /// Key pairs in cosign's format.
@@ -27,6 +30,7 @@ pub enum Command {
 /// Runs one command.
 pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     match command {
+        Command::Lock(args) => lock::run(&args, globals).await,
         Command::Sign(args) => sign::run(&args, globals).await,
         Command::Key(command) => key::run(&command, globals),
         Command::Release(command) => release::run(command, globals).await,

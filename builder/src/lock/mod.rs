@@ -5,6 +5,7 @@
 //!   buildspec.lock ─► Lock ─► check_fresh(buildspec, Cargo.lock) ─► Lock::inputs() ─► fetch
 //! ```
 
+pub mod cargo;
 mod fresh;
 mod input;
 mod text;
