@@ -217,7 +217,9 @@ impl Suites<'_> {
         }
         let tools = RUST_TOOLS.iter().filter_map(|name| Some(PackageRequest::of(name.parse().ok()?)));
         let compiler = RUST_PACKAGES.iter().filter_map(|name| {
-            let there = |suite: &&Suite| self.index(suite).is_some_and(|index| index.packages.iter().any(|one| one.name == *name));
+            let there = |suite: &&Suite| {
+                self.index(suite).is_some_and(|index| index.packages.iter().any(|one| one.name == *name))
+            };
             Some(match backports.as_ref().filter(there) {
                 Some(suite) => PackageRequest::from_suite(name.parse().ok()?, suite.clone()),
                 None => PackageRequest::of(name.parse().ok()?),

@@ -57,7 +57,8 @@ pub async fn run(args: &Args, globals: &Globals) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, format!("`{}` is not there", file.display()))
             .next("write one, or name the folder that has it: `nebh lock DIR`"));
     };
-    let text = String::from_utf8(text).map_err(|_| Failure::new(Exit::Usage, format!("{}: not UTF-8", file.display())))?;
+    let text =
+        String::from_utf8(text).map_err(|_| Failure::new(Exit::Usage, format!("{}: not UTF-8", file.display())))?;
     let buildspec = Buildspec::parse(&file.to_string_lossy(), &text)?;
     let cargo_lock = if buildspec.rust().is_some() { read(&args.dir.join("Cargo.lock"))? } else { None };
     let lock_file = args.dir.join(LOCK_FILE);
@@ -101,12 +102,13 @@ fn say(out: Out, lock: &Lock, changed: bool, what: &str) {
     let inputs = lock.inputs();
     let bytes: u64 = inputs.iter().filter_map(|input| input.size).sum();
     let text = format!(
-        "{what}: {} inputs ({} packages in the image, {} of the toolchain, {} crates), {:.1} MB of packages",
+        "{what}: {} inputs ({} packages in the image, {} of the toolchain, {} crates), {}.{} MB of packages",
         inputs.len(),
         lock.image_packages.len(),
         lock.toolchain.len(),
         lock.crates().len(),
-        bytes as f64 / 1e6,
+        bytes / 1_000_000,
+        bytes % 1_000_000 / 100_000,
     );
     let digest = lock.digest().to_string();
     let suites = lock.suites.iter().map(|suite| suite.suite.as_str()).collect();
@@ -172,7 +174,9 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
         file.as_file().sync_all()?;
         file.persist(path).map(drop).map_err(|error| error.error)
     });
-    written.map_err(|error| Failure::new(Exit::Failed, format!("cannot write `{}`", path.display())).why(error.to_string()))
+    written.map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot write `{}`", path.display())).why(error.to_string())
+    })
 }
 
 /// Where inputs are kept: the folder `inputs` of the state.
@@ -185,8 +189,9 @@ pub fn archive(globals: &Globals) -> Result<InputArchive, Failure> {
 /// The upstreams that `--settings` names.
 pub fn settings(globals: &Globals) -> Result<UpstreamSettings, Failure> {
     let Some(file) = &globals.settings else { return Ok(UpstreamSettings::default()) };
-    let text = fs::read_to_string(file)
-        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read `{}`", file.display())).why(error.to_string()))?;
+    let text = fs::read_to_string(file).map_err(|error| {
+        Failure::new(Exit::Usage, format!("cannot read `{}`", file.display())).why(error.to_string())
+    })?;
     UpstreamSettings::parse(&file.to_string_lossy(), &text)
 }
 
@@ -208,9 +213,8 @@ impl From<ResolveError> for Failure {
             ResolveError::Solve { cause: SolveError::Unknown { nearest: Some(nearest), .. }, .. } => {
                 (Exit::Usage, Some(format!("did you mean `{nearest}`?")))
             }
-            ResolveError::Solve { .. } => (Exit::Usage, None),
             ResolveError::NoCargoLock => (Exit::Usage, Some("run `cargo generate-lockfile` and commit its result".to_owned())),
-            ResolveError::CargoLock(_) => (Exit::Usage, None),
+            ResolveError::Solve { .. } | ResolveError::CargoLock(_) => (Exit::Usage, None),
             ResolveError::Index(IndexError::Upstream(_)) => {
                 (Exit::Failed, Some("name it in the settings, under `upstreams:`, and give them by --settings".to_owned()))
             }

@@ -113,9 +113,8 @@ impl Reader<'_> {
         let bytes = self.http.small(&what, &at(&format!("{folder}/InRelease"))?, RELEASE_BYTES_MAX).await?;
         let bytes = bytes.ok_or_else(|| IndexError::NoSuite(suite.clone()))?;
         let keyring = self.upstreams.keyring(suite, archive)?;
-        let signed = keyring
-            .verify(&bytes, self.now)
-            .map_err(|cause| IndexError::Signature { suite: suite.clone(), cause })?;
+        let signed =
+            keyring.verify(&bytes, self.now).map_err(|cause| IndexError::Signature { suite: suite.clone(), cause })?;
         let release = Release::parse(suite, &signed.text)?;
         let expired = release.check_time(suite, self.now, accept_expired)?;
         let kept = |cause| IndexError::Archive { suite: suite.clone(), cause };
@@ -128,8 +127,14 @@ impl Reader<'_> {
         })?;
         let url = at(&format!("{folder}/{}", address_of_list(&release, &path, listed)))?;
         let packages = self.list(suite, &url, listed).await?;
-        let locked =
-            LockedSuite { suite: suite.clone(), archive, release: digest, date: release.date, signed_by: signed.signers, expired };
+        let locked = LockedSuite {
+            suite: suite.clone(),
+            archive,
+            release: digest,
+            date: release.date,
+            signed_by: signed.signers,
+            expired,
+        };
         Ok(SuiteIndex { locked, packages })
     }
 

@@ -107,9 +107,10 @@ impl Keyring {
             }
         }
         if signers.is_empty() {
-            return Err(match reasons.is_empty() {
-                true => SignatureError::UnknownKey { signers: unknown },
-                false => SignatureError::Unusable { reasons },
+            return Err(if reasons.is_empty() {
+                SignatureError::UnknownKey { signers: unknown }
+            } else {
+                SignatureError::Unusable { reasons }
             });
         }
         signers.sort();
@@ -120,9 +121,10 @@ impl Keyring {
     fn signing_key(&self, signature: &Signature) -> Option<SigningKey<'_>> {
         let made_by = |key: &dyn KeyDetails| {
             let fingerprints = signature.issuer_fingerprint();
-            match fingerprints.is_empty() {
-                false => fingerprints.iter().any(|one| **one == key.fingerprint()),
-                true => signature.issuer_key_id().iter().any(|one| **one == key.legacy_key_id()),
+            if fingerprints.is_empty() {
+                signature.issuer_key_id().iter().any(|one| **one == key.legacy_key_id())
+            } else {
+                fingerprints.iter().any(|one| **one == key.fingerprint())
             }
         };
         self.certificates.iter().find_map(|certificate| {
@@ -137,10 +139,10 @@ impl Keyring {
 
 fn names(signature: &Signature) -> Vec<String> {
     let fingerprints: Vec<String> = signature.issuer_fingerprint().iter().map(|one| format!("{one:X}")).collect();
-    match fingerprints.is_empty() {
-        false => fingerprints,
-        true => signature.issuer_key_id().iter().map(|one| one.to_string().to_uppercase()).collect(),
+    if fingerprints.is_empty() {
+        return signature.issuer_key_id().iter().map(|one| one.to_string().to_uppercase()).collect();
     }
+    fingerprints
 }
 
 enum Unfit {
@@ -226,7 +228,8 @@ impl SigningKey<'_> {
         let binding = binding.ok_or(Unfit::Because("is not bound to its certificate"))?;
         let back = binding.embedded_signature();
         if !binding.key_flags().sign()
-            || !back.is_some_and(|back| is_strong(back) && back.verify_primary_key_binding(&subkey.key, primary).is_ok())
+            || !back
+                .is_some_and(|back| is_strong(back) && back.verify_primary_key_binding(&subkey.key, primary).is_ok())
         {
             return Err(Unfit::Because("is not a signing key"));
         }

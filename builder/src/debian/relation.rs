@@ -63,8 +63,11 @@ pub fn parse_relations(field: &str) -> Result<Vec<Vec<Relation>>, String> {
     let mut groups = Vec::new();
     for group in field.split(',').map(str::trim).filter(|group| !group.is_empty()) {
         let mut alternatives = Vec::new();
-        for text in group.split('|') {
-            alternatives.extend(parse_relation(text.trim()).ok_or_else(|| format!("`{}`", text.trim()))?);
+        for text in group.split('|').map(str::trim) {
+            let (relation, architecture) = parse_relation(text).ok_or_else(|| format!("`{text}`"))?;
+            if matches!(architecture, "any" | "native") {
+                alternatives.push(relation);
+            }
         }
         groups.push(alternatives);
         if groups.len() > GROUPS_MAX {
@@ -74,8 +77,8 @@ pub fn parse_relations(field: &str) -> Result<Vec<Vec<Relation>>, String> {
     Ok(groups)
 }
 
-/// `Some(None)` for what can never be met here, `None` for what is no relation.
-fn parse_relation(text: &str) -> Option<Option<Relation>> {
+/// The relation and the architecture that it names, `any` if none.
+fn parse_relation(text: &str) -> Option<(Relation, &str)> {
     let (head, constraint) = match text.split_once('(') {
         None => (text, None),
         Some((head, rest)) => (head, Some(parse_constraint(rest.trim_end().strip_suffix(')')?)?)),
@@ -86,10 +89,7 @@ fn parse_relation(text: &str) -> Option<Option<Relation>> {
     if name.is_empty() || !name.bytes().all(legal) {
         return None;
     }
-    if !matches!(architecture, "any" | "native") {
-        return Some(None);
-    }
-    Some(Some(Relation { name: name.to_owned(), constraint }))
+    Some((Relation { name: name.to_owned(), constraint }, architecture))
 }
 
 fn parse_constraint(text: &str) -> Option<Constraint> {
@@ -148,8 +148,10 @@ mod tests {
 
     #[test]
     fn relations_have_groups_alternatives_and_versions() {
-        let groups = parse_relations("libc6 (>= 2.38), default-mta | mail-transport-agent, perl:any, x:i386 | y").unwrap();
-        let names: Vec<Vec<&str>> = groups.iter().map(|group| group.iter().map(|one| one.name.as_str()).collect()).collect();
+        let groups =
+            parse_relations("libc6 (>= 2.38), default-mta | mail-transport-agent, perl:any, x:i386 | y").unwrap();
+        let names: Vec<Vec<&str>> =
+            groups.iter().map(|group| group.iter().map(|one| one.name.as_str()).collect()).collect();
         assert_eq!(names, [vec!["libc6"], vec!["default-mta", "mail-transport-agent"], vec!["perl"], vec!["y"]]);
         let constraint = groups[0][0].constraint.as_ref().unwrap();
         assert!(constraint.admits(&"2.41-1".parse().unwrap()));

@@ -128,6 +128,8 @@ fn files(paragraph: &BorrowedParagraph<'_>) -> Result<BTreeMap<String, ListedFil
 fn parse_date(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let zoned = text.strip_suffix("UTC").map(|rest| format!("{rest}+0000"));
-    let parsed = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(zoned.as_deref().unwrap_or(text));
+    let parsed = jiff::fmt::rfc2822::DateTimeParser::new()
+        .relaxed_weekday(true)
+        .parse_timestamp(zoned.as_deref().unwrap_or(text));
     parsed.ok()
 }

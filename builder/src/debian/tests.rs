@@ -55,11 +55,9 @@ fn changed_text_is_said_to_be_changed() {
 
 #[test]
 fn text_beside_the_signature_is_refused() {
-    for text in [
-        [b"Suite: evil\n\n", SIGNED].concat(),
-        [SIGNED, b"\nSuite: evil\n"].concat(),
-        b"Suite: stable\n".to_vec(),
-    ] {
+    for text in
+        [[b"Suite: evil\n\n", SIGNED].concat(), [SIGNED, b"\nSuite: evil\n"].concat(), b"Suite: stable\n".to_vec()]
+    {
         assert!(matches!(archive().verify(&text, at(SOON)), Err(SignatureError::NotSigned(_))));
     }
 }
@@ -188,13 +186,17 @@ fn backports_are_taken_only_where_asked_for_or_needed() {
     assert_eq!(set(&all, &["tool/stable-backports", "other"]).unwrap(), "lib=2 other=1 tool=2");
     assert_eq!(set(&all, &["other/stable-backports"]).unwrap(), "other=2");
     let error = set(&all, &["tool/elsewhere"]).unwrap_err();
-    assert_eq!(error.to_string(), "package `tool` is in none of the suites elsewhere".replace("`tool`", "`tool/elsewhere`"));
+    assert_eq!(
+        error.to_string(),
+        "package `tool` is in none of the suites elsewhere".replace("`tool`", "`tool/elsewhere`")
+    );
 }
 
 #[test]
 fn locked_versions_stay_while_they_can_be_had() {
     let mut all = Universe::preferring(preferred([("lib", "1"), ("tool", "0.9")].into_iter()));
-    all.add(&suite("stable"), Pin::Default, packages("tool 1\nDepends: lib\n\ntool 2\nDepends: lib\n\nlib 1\n\nlib 2")).unwrap();
+    all.add(&suite("stable"), Pin::Default, packages("tool 1\nDepends: lib\n\ntool 2\nDepends: lib\n\nlib 1\n\nlib 2"))
+        .unwrap();
     assert_eq!(set(&all, &["tool"]).unwrap(), "lib=1 tool=2");
 }
 

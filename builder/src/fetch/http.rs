@@ -21,7 +21,7 @@ const UNKNOWN_BYTES_MAX: u64 = 512 << 20;
 const REDIRECTS_MAX: usize = 5;
 /// Time to a connection, and between two pieces of an answer: after that, the other side is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client for http and https.
 #[derive(Clone, Debug)]
@@ -95,7 +95,8 @@ impl Http {
     }
 
     async fn small_once(&self, what: &str, url: &Url, bytes_max: u64) -> Result<Option<Vec<u8>>, Trouble> {
-        let failed = |cause| Trouble::Passing(FetchError::Download { input: what.to_owned(), url: url.to_string(), cause });
+        let failed =
+            |cause| Trouble::Passing(FetchError::Download { input: what.to_owned(), url: url.to_string(), cause });
         let response = self.client.get(url.clone()).send().await.map_err(failed)?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -121,8 +122,8 @@ fn check_status(what: &str, url: &Url, response: &Response) -> Result<(), Troubl
         return Ok(());
     }
     let error = FetchError::Status { input: what.to_owned(), url: url.to_string(), status: status.as_u16() };
-    let passing = status.is_server_error()
-        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+    let passing =
+        status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
     Err(if passing { Trouble::Passing(error) } else { Trouble::Lasting(error) })
 }
 

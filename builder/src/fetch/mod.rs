@@ -102,7 +102,9 @@ impl From<FetchError> for Failure {
             ),
             FetchError::Download { .. } | FetchError::Status { .. } => (
                 Exit::Unreachable,
-                Some("a build whose inputs are all in the archive needs no upstream: `nebh build --offline` says which are not"),
+                Some(
+                    "a build whose inputs are all in the archive needs no upstream: `nebh build --offline` says which are not",
+                ),
             ),
             FetchError::Offline { .. } => (Exit::Failed, Some("run it once without --offline")),
             FetchError::Upstream(_) => {

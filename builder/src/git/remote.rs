@@ -60,7 +60,7 @@ impl Remote {
         if scheme != "file" && host.is_empty() {
             return Err(wrong("it names a host"));
         }
-        if scheme == "file" && (!host.is_empty() || !url.path().starts_with('/')) {
+        if scheme == "file" && (!host.is_empty() || url.path().len() < 2) {
             return Err(wrong("write file:///PATH"));
         }
         Ok(Self { url: text.to_owned(), scheme })

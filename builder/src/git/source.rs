@@ -79,6 +79,7 @@ impl Source {
     }
 
     /// The same repository, looked at in another folder of its tree.
+    #[must_use]
     pub fn at(&self, folder: &str) -> Self {
         let prefix = if folder.is_empty() { String::new() } else { format!("{}/", folder.trim_end_matches('/')) };
         Self { prefix, ..self.clone() }
@@ -110,7 +111,10 @@ impl Source {
         let wanted = format!("{revision}^{{commit}}");
         let answer = self.git().ask(["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]);
         let answer = match answer {
-            Err(GitError::Failed { complaint, .. }) if complaint.is_empty() => {
+            // Asked to be quiet, git says nothing of a name that it does not know.
+            Err(GitError::Failed { complaint, .. })
+                if complaint.is_empty() || complaint.contains("expected commit type") =>
+            {
                 return Err(GitError::NoCommit(revision.to_owned()));
             }
             other => other?,

@@ -45,6 +45,12 @@ pub enum LockError {
     },
 }
 
+/// Read before all else: a newer version may have fields that this one does not know.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Wire {
@@ -90,10 +96,6 @@ impl Lock {
         let value = |what: String| LockError::Value { file: file.to_owned(), what };
         if text.len() > LOCK_BYTES_MAX {
             return Err(value(format!("{} bytes, more than {LOCK_BYTES_MAX}", text.len())));
-        }
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
         }
         let syntax = |cause| LockError::Syntax { file: file.to_owned(), cause };
         let Version { version } = toml::from_str(text).map_err(syntax)?;
@@ -252,13 +254,9 @@ fn list<T: ToString>(text: &mut String, name: &str, items: &[T]) {
 fn rows<T: Serialize>(text: &mut String, name: &str, rows: &[T]) {
     line(text, &format!("{name} = ["));
     for row in rows {
-        let mut cells = String::new();
-        if let Ok(toml::Value::Table(table)) = toml::Value::try_from(row) {
-            for (key, value) in FIELD_ORDER.iter().filter_map(|key| table.get(*key).map(|value| (key, value))) {
-                let gap = if cells.is_empty() { "" } else { ", " };
-                cells.push_str(&format!("{gap}{key} = {value}"));
-            }
-        }
+        let table = toml::Table::try_from(row).unwrap_or_default();
+        let cell = |key: &&str| Some(format!("{key} = {}", table.get(*key)?));
+        let cells = FIELD_ORDER.iter().filter_map(cell).collect::<Vec<_>>().join(", ");
         line(text, &format!("  {{ {cells} }},"));
     }
     line(text, "]");

@@ -100,7 +100,9 @@ pub(super) fn parse_deb822(text: &str) -> Vec<Source> {
             text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<String>>()
         };
         let is_enabled = paragraph.get_single("Enabled").is_none_or(|text| !text.eq_ignore_ascii_case("no"));
-        if !is_enabled || !words("Types").contains(&"deb".to_owned()) || !words("Components").contains(&"main".to_owned())
+        if !is_enabled
+            || !words("Types").contains(&"deb".to_owned())
+            || !words("Components").contains(&"main".to_owned())
         {
             continue;
         }

@@ -39,7 +39,11 @@ impl Template {
             .replace("{lowerprefix}", &prefix(&name.to_lowercase()))
             .replace("{sha256-checksum}", sha256_hex);
         let url = Url::parse(&text).map_err(|_| UpstreamError::Address(text.clone()))?;
-        if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(url) } else { Err(UpstreamError::Address(text)) }
+        if matches!(url.scheme(), "http" | "https") && url.has_host() {
+            Ok(url)
+        } else {
+            Err(UpstreamError::Address(text))
+        }
     }
 }
 
@@ -85,7 +89,9 @@ pub(super) fn template_of_machine(state: &Path) -> Result<Template, UpstreamErro
 
 fn template(config: &IndexConfig) -> Result<Template, UpstreamError> {
     if config.auth_required {
-        return Err(UpstreamError::NoCrates("cargo's registry asks for a token, which this version does not send".to_owned()));
+        return Err(UpstreamError::NoCrates(
+            "cargo's registry asks for a token, which this version does not send".to_owned(),
+        ));
     }
     Template::new(&config.dl)
 }
@@ -130,6 +136,7 @@ fn probe(ours: &Path, person: Option<&Path>) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let complaint: String = String::from_utf8_lossy(&output.stderr).chars().filter(|c| !c.is_control()).take(500).collect();
+    let complaint: String =
+        String::from_utf8_lossy(&output.stderr).chars().filter(|c| !c.is_control()).take(500).collect();
     Err(format!("cargo could not read its registry: {complaint}"))
 }

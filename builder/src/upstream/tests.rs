@@ -102,9 +102,15 @@ fn missing_mirror_is_said() {
 #[test]
 fn download_templates_are_cargos() {
     let plain = Template::new("https://c.invalid/api/crates").unwrap();
-    assert_eq!(plain.address("serde", "1.0.0", "").unwrap().as_str(), "https://c.invalid/api/crates/serde/1.0.0/download");
+    assert_eq!(
+        plain.address("serde", "1.0.0", "").unwrap().as_str(),
+        "https://c.invalid/api/crates/serde/1.0.0/download"
+    );
     let marked = Template::new("https://c.invalid/{lowerprefix}/{crate}/{prefix}/{version}-{sha256-checksum}").unwrap();
-    assert_eq!(marked.address("Serde", "1.0.0+x", "ab").unwrap().as_str(), "https://c.invalid/se/rd/Serde/Se/rd/1.0.0+x-ab");
+    assert_eq!(
+        marked.address("Serde", "1.0.0+x", "ab").unwrap().as_str(),
+        "https://c.invalid/se/rd/Serde/Se/rd/1.0.0+x-ab"
+    );
     assert_eq!(marked.address("abc", "1.0.0", "ab").unwrap().as_str(), "https://c.invalid/3/a/abc/3/a/1.0.0-ab");
     assert!(Template::new("file:///x/{crate}").is_err());
 }
