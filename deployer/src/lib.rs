@@ -18,6 +18,7 @@ pub mod container;
 pub mod data;
 pub mod entrance;
 pub mod host;
+pub mod journal;
 pub mod machine;
 pub mod netns;
 pub mod probe;

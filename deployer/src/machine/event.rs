@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use nebh_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{DatasetName, GenerationId, OpId, ReleaseRef, Step, TimelineId};
+use super::ids::{DatasetName, GenerationId, OpId, ReleaseRef, SnapshotName, Step, TimelineId};
 
 /// One fact or wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,12 @@ pub enum Event {
         op: OpId,
         /// What is found.
         found: Observation,
+    },
+
+    /// The agent's host published a snapshot's manifest.
+    Published {
+        /// Whose.
+        snapshot: SnapshotName,
     },
 
     /// Outcome of `Prepare`.
@@ -183,6 +189,63 @@ pub enum Event {
         /// Why.
         why: Trouble,
     },
+}
+
+impl Event {
+    /// The word for it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::PrepareAsked { .. } => "prepare-asked",
+            Self::SwitchAsked { .. } => "switch-asked",
+            Self::CommitAsked => "commit-asked",
+            Self::RollbackAsked { .. } => "rollback-asked",
+            Self::RetireAsked { .. } => "retire-asked",
+            Self::Restarted { .. } => "restarted",
+            Self::Published { .. } => "published",
+            Self::Prepared { .. } => "prepared",
+            Self::PrepareFailed { .. } => "prepare-failed",
+            Self::Held { .. } => "held",
+            Self::HoldFailed { .. } => "hold-failed",
+            Self::Stopped { .. } => "stopped",
+            Self::StopFailed { .. } => "stop-failed",
+            Self::Snapshotted { .. } => "snapshotted",
+            Self::SnapshotFailed { .. } => "snapshot-failed",
+            Self::Exchanged { .. } => "exchanged",
+            Self::ExchangeFailed { .. } => "exchange-failed",
+            Self::Started { .. } => "started",
+            Self::StartFailed { .. } => "start-failed",
+            Self::Alive { .. } => "alive",
+            Self::AliveFailed { .. } => "alive-failed",
+            Self::Opened { .. } => "opened",
+            Self::OpenFailed { .. } => "open-failed",
+            Self::Lost { .. } => "lost",
+            Self::Waited { .. } => "waited",
+            Self::Removed { .. } => "removed",
+            Self::RemoveFailed { .. } => "remove-failed",
+        }
+    }
+
+    /// The try that an outcome belongs to.
+    pub const fn step(&self) -> Option<&Step> {
+        match self {
+            Self::Held { step }
+            | Self::HoldFailed { step, .. }
+            | Self::Stopped { step }
+            | Self::StopFailed { step, .. }
+            | Self::Snapshotted { step }
+            | Self::SnapshotFailed { step, .. }
+            | Self::Exchanged { step }
+            | Self::ExchangeFailed { step, .. }
+            | Self::Started { step }
+            | Self::StartFailed { step, .. }
+            | Self::Alive { step, .. }
+            | Self::AliveFailed { step, .. }
+            | Self::Opened { step, .. }
+            | Self::OpenFailed { step, .. }
+            | Self::Waited { step } => Some(step),
+            _ => None,
+        }
+    }
 }
 
 /// What a generation is made from.

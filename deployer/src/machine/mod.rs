@@ -7,8 +7,15 @@
 pub mod data;
 pub mod effect;
 pub mod event;
+mod fall;
 pub mod ids;
+mod moves;
+pub mod record;
+mod recover;
+pub mod rollback;
+pub mod shelf;
 pub mod state;
+pub mod step;
 
 pub use data::{Data, SnapshotFacts, Stamps, Timeline, TimelineStatus, unreadable};
 pub use effect::Effect;
@@ -20,7 +27,10 @@ pub use ids::{
     AppName, DatasetName, GenerationId, GroupName, NodeName, NotAName, OpId, ReleaseRef, SnapshotKind, SnapshotName,
     Step, TimelineId, Version,
 };
+pub use record::Record;
+pub use rollback::{Plan, choices, plan};
 pub use state::{Change, DataMove, Ended, Generation, Kind, LastSwitch, Outcome, Phase, Stage, State, Stuck};
+pub use step::{Refused, Transition, step};
 
 /// A point in time in its RFC 3339 form.
 pub(crate) mod stamp {
