@@ -12,9 +12,12 @@
 //! * no code path destroys data: rollbacks branch and exchange, and keep what they leave;
 //! * switch and rollback need no server: what they need was made ready by Prepare.
 
+pub mod agent;
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod container;
+mod crash;
 pub mod data;
 pub mod entrance;
 pub mod host;

@@ -33,14 +33,17 @@ impl Draft<'_> {
     }
 
     /// Start, check or open of the target failed.
-    pub(super) fn start_failed(self, change: &Change, why: &Trouble) -> Transition {
+    pub(super) fn start_failed(self, change: &Change, what: &str, why: &Trouble) -> Transition {
         match &change.kind {
-            Kind::Switch => self.fall_back(change, &why.text),
+            Kind::Switch => self.fall_back(change, &format!("{what}: {}", why.text)),
             Kind::Rollback { .. } | Kind::Resume { .. } if change.tries_left > 1 => {
                 let again = Change { step: next(&change.step), tries_left: change.tries_left - 1, ..change.clone() };
                 self.stop(&again, Record::BackOff)
             }
-            Kind::Rollback { .. } | Kind::Resume { .. } => self.stuck(change, &why.text),
+            Kind::Rollback { .. } | Kind::Resume { .. } => {
+                let version = change.to.map(|to| self.state.version(to)).unwrap_or_default();
+                self.stuck(change, &format!("{version} {what} either: {}", why.text))
+            }
             Kind::Restart { .. } => {
                 let waits = BACK_OFF_MS << change.step.attempt.min(10);
                 let change = Change { step: next(&change.step), ..change.clone() };
@@ -81,12 +84,13 @@ impl Draft<'_> {
     /// The new generation failed after its start-point: back by itself, with the data that the rule says.
     pub(super) fn fall_back(self, change: &Change, why: &str) -> Transition {
         let Some(failed) = change.to else { return self.stuck(change, why) };
+        let version = self.state.version(failed);
         let data = if change.opened {
             let Some(old) = change.from.and_then(|old| self.state.facts(old)) else {
-                return self.stuck(change, &format!("{why}; there is no older release to go back to"));
+                return self.stuck(change, &format!("{version} {why}; there is no older release to go back to"));
             };
             if let Some(cannot) = unreadable(old, &self.state.data.schema()) {
-                return self.stuck(change, &format!("{why}; {cannot}"));
+                return self.stuck(change, &format!("{version} {why}; {cannot}"));
             }
             DataMove::Keep
         } else {

@@ -77,9 +77,11 @@ pub fn step(state: &State, event: &Event, at: Timestamp) -> Result<Transition, R
         (In::Exchanging(change), On::Exchanged { .. }) => Ok(draft.exchanged(change)),
         (In::Exchanging(change), On::ExchangeFailed { why, .. }) => Ok(draft.stuck(change, &why.text)),
         (In::Starting(change), On::Started { .. }) => Ok(draft.check(change)),
-        (In::Starting(change), On::StartFailed { why, .. })
-        | (In::Checking(change), On::AliveFailed { why, .. })
-        | (In::Opening(change), On::OpenFailed { why, .. }) => Ok(draft.start_failed(change, why)),
+        (In::Starting(change), On::StartFailed { why, .. }) => Ok(draft.start_failed(change, "did not start", why)),
+        (In::Checking(change), On::AliveFailed { why, .. }) => {
+            Ok(draft.start_failed(change, "did not come alive", why))
+        }
+        (In::Opening(change), On::OpenFailed { why, .. }) => Ok(draft.start_failed(change, "could not be opened", why)),
         (In::Checking(change), On::Alive { .. }) => Ok(draft.open(change)),
         (In::Opening(change), On::Opened { .. }) => Ok(draft.opened(change)),
         (In::Probation(change), On::Waited { .. } | On::CommitAsked) => Ok(draft.commit(change)),
