@@ -1,3 +1,5 @@
 //! The one binary of the workspace's own tests: tidiness of the tree, and stories across the parts.
 
+mod peers;
+mod support;
 mod tidy;

@@ -14,7 +14,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LONG_FUNCTIONS: &[(&str, &str)] = &[("step", "the whole life of a node in one match, read top to bottom")];
 /// Words that a file whose header says `Pure.` may not hold.
 const IMPURE: &[&str] =
-    &["tokio::", "std::fs", "std::net", "SystemTime", "Instant::now", "Timestamp::now", "rand::", "std::process", "async fn"];
+    &["tokio::", "std::fs", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "UnixListener", "SystemTime", "Instant::now", "Timestamp::now", "rand::", "std::process", "async fn"];
 /// Identifiers that the glossary bans.
 const BANNED_TYPES: &[&str] = &["Config", "Snapshot", "Recipe", "Fleet", "Gc"];
 /// Hosts that may stand in the tree: identifiers of formats, never contacted, and names reserved for examples.
