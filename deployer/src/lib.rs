@@ -24,6 +24,7 @@ pub mod host;
 pub mod journal;
 pub mod machine;
 pub mod netns;
+mod policy;
 pub mod probe;
 pub mod process;
 pub mod settings;

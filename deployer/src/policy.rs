@@ -8,7 +8,7 @@ use nebh_face::{Exit, Failure};
 use nebh_trust::policy::TrustPolicy;
 
 /// Reads the policy as it stands today.
-pub fn read(path: &Path) -> Result<TrustPolicy, Failure> {
+pub(crate) fn read(path: &Path) -> Result<TrustPolicy, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot read the trust policy `{}`", path.display())).because(&error)
     })?;

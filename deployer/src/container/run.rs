@@ -377,6 +377,11 @@ impl Runner {
         }
     }
 
+    /// Removes the container of a run that has ended, and keeps the run's records.
+    pub async fn forget(&self, run: &Run) -> Result<(), RunError> {
+        self.runtime.delete(&run.id, true).await.map_err(|cause| RunError::Runtime { id: run.id.clone(), cause })
+    }
+
     /// Removes a run with its container, whatever it does; its output stays with the generation.
     pub async fn discard(&self, run: &Run) -> Result<(), RunError> {
         if !run.folder.exists() {

@@ -59,13 +59,11 @@ fn open_to_all(path: &Path) -> io::Result<()> {
 /// A top-level folder that every container mounts on. Whatever the image has there already stays.
 fn mount_point(root: &Path, name: &str) -> io::Result<()> {
     let path = root.join(name);
-    match fs::symlink_metadata(&path) {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            fs::create_dir(&path)?;
-            open_to_all(&path)
-        }
+    if fs::symlink_metadata(&path).is_ok() {
+        return Ok(());
     }
+    fs::create_dir(&path)?;
+    open_to_all(&path)
 }
 
 /// Removes whatever no generation of any application names. Called with the disk's lock held.

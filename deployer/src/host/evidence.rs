@@ -96,7 +96,10 @@ fn wire(witnessed: &Witnessed) -> WireWitnessed {
             .map(|(descriptor, bytes)| (descriptor.clone(), BASE64_STANDARD.encode(bytes)))
             .collect(),
     };
-    WireWitnessed { manifest: manifest(&witnessed.manifest), attached: witnessed.attached.iter().map(attached).collect() }
+    WireWitnessed {
+        manifest: manifest(&witnessed.manifest),
+        attached: witnessed.attached.iter().map(attached).collect(),
+    }
 }
 
 fn read(wire: &WireWitnessed) -> Result<Witnessed, String> {

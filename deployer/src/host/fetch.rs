@@ -61,10 +61,7 @@ pub(super) async fn fetch(
     }
     let here = platform();
     let image = parts.image_for(&here).ok_or_else(|| {
-        trouble::wrong(format!(
-            "release {} has no image for {}/{}",
-            parts.version, here.os, here.architecture
-        ))
+        trouble::wrong(format!("release {} has no image for {}/{}", parts.version, here.os, here.architecture))
     })?;
     let image = witnessed(client, address, &image.digest).await?;
     let evidence = Evidence { repository, release: index, image };

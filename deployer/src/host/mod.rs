@@ -4,7 +4,21 @@
 //! crash and property tests use). No decision lives behind this trait; an implementation that has to decide
 //! something asks for a new event instead.
 
+mod change;
+mod disk;
+mod evidence;
+mod fetch;
+mod generation;
+mod local;
+mod node;
+mod prepare;
+mod remote;
+mod trouble;
+
 use std::sync::Arc;
+
+pub use local::LocalHost;
+pub use node::{LocalNode, entrance_folder};
 
 use crate::machine::{Effect, Event, GenerationId, Loss, ReleaseRef, SnapshotFacts, Trouble};
 

@@ -48,7 +48,8 @@ impl LocalNode {
     pub async fn start(settings: Settings, program: &Path) -> Result<Self, Failure> {
         let state = settings.state.clone();
         let cannot = |what: &str| Failure::new(Exit::Failed, format!("{what} in `{}`", state.display()));
-        let store = Layout::create(state.join("store")).map_err(|error| cannot("cannot make the store").because(&error))?;
+        let store =
+            Layout::create(state.join("store")).map_err(|error| cannot("cannot make the store").because(&error))?;
         let client = Client::new(ClientSettings {
             plain_http: settings.plain_http.iter().cloned().collect(),
             docker_config: settings.credentials.clone(),

@@ -9,6 +9,7 @@ use nebh_face::{Exit, Failure};
 use nebh_oci::client::ClientError;
 use nebh_trust::rejection::Rejection;
 
+use crate::data::DataError;
 use crate::machine::{Trouble, TroubleKind};
 
 /// Anything that has no kind of its own; a full disk is recognised wherever it was met.
@@ -35,6 +36,16 @@ pub(super) fn from_client(error: &ClientError) -> Trouble {
 /// Trust said no.
 pub(super) fn refused(rejection: &Rejection) -> Trouble {
     Trouble::new(TroubleKind::Refused, rejection.to_string())
+}
+
+/// A data driver.
+pub(super) fn from_data(error: &DataError) -> Trouble {
+    let kind = match error {
+        _ if error.is_full() => TroubleKind::NoSpace,
+        DataError::Unfit { .. } => TroubleKind::Wrong,
+        _ => TroubleKind::Failed,
+    };
+    Trouble::new(kind, chain(error))
 }
 
 /// A failure that was written for a person.

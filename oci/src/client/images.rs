@@ -1,6 +1,8 @@
 //! Whole images between a layout on disk and a registry: blobs in parallel, manifests after what they name.
 
-use futures_util::{StreamExt, TryStreamExt};
+// Boxed: the compiler cannot see that futures made by a closure over references may go to another thread.
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::Client;
 use super::error::{ClientError, ClientErrorKind, chain};
@@ -38,9 +40,11 @@ impl Client {
         match manifest.document() {
             Document::Image(image) => {
                 let blobs = distinct(std::iter::once(&image.config).chain(&image.layers));
-                let pushes = blobs.into_iter().map(|blob| async move {
-                    self.push_blob_file(address, blob, &layout.blob_path(&blob.digest)).await
-                });
+                let mut pushes: Vec<BoxFuture<'_, _>> = Vec::with_capacity(blobs.len());
+                for blob in blobs {
+                    let push = async move { self.push_blob_file(address, blob, &layout.blob_path(&blob.digest)).await };
+                    pushes.push(push.boxed());
+                }
                 futures_util::stream::iter(pushes).buffer_unordered(self.parallel()).try_collect().await
             }
             Document::Index(index) => {
@@ -82,10 +86,14 @@ impl Client {
             Document::Image(image) => {
                 let blobs = distinct(std::iter::once(&image.config).chain(&image.layers));
                 let missing = blobs.into_iter().filter(|blob| layout.has(&blob.digest) != Some(blob.size));
-                let fetches = missing.map(|blob| async move {
-                    let (temporary, dest) = (layout.temporary(), layout.blob_path(&blob.digest));
-                    self.fetch_blob_by_way_of(address, blob, &temporary, &dest).await
-                });
+                let mut fetches: Vec<BoxFuture<'_, _>> = Vec::new();
+                for blob in missing {
+                    let fetch = async move {
+                        let (temporary, dest) = (layout.temporary(), layout.blob_path(&blob.digest));
+                        self.fetch_blob_by_way_of(address, blob, &temporary, &dest).await
+                    };
+                    fetches.push(fetch.boxed());
+                }
                 futures_util::stream::iter(fetches).buffer_unordered(self.parallel()).try_collect().await
             }
             Document::Index(index) => {

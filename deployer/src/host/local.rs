@@ -1,0 +1,282 @@
+//! The host as it is: containers by runc or crun, datasets by drivers, the way in by the entrance. It performs what the
+//! agent asks and says what it sees; it decides nothing.
+//!
+//! Side effects: all of them; in the rooms `prepare` (slow), `change` (in a switch), `remote` (registry), `disk`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nebh_face::{Exit as ExitCode, Failure};
+use nebh_oci::digest::Digest;
+use nebh_trust::policy::TrustPolicy;
+use tokio::time::MissedTickBehavior;
+
+use super::generation::Folder;
+use super::node::Parts;
+use super::prepare::blocking;
+use super::{Head, Host, Progress, disk, trouble};
+use crate::container::{Exit, Run};
+use crate::entrance::Port;
+use crate::machine::{Effect, Event, GenerationId, Loss, ReleaseRef, SnapshotFacts, Trouble, TroubleKind};
+use crate::netns::Namespace;
+use crate::probe::{Subject, measure};
+use crate::settings::AppSettings;
+
+/// Letters of an application's name that stand in its containers' ids, which may have 96 in all.
+const STEM_LETTERS_MAX: usize = 40;
+
+/// One application of this node.
+pub struct LocalHost {
+    pub(super) node: Arc<Parts>,
+    pub(super) app: AppSettings,
+    /// `<state>/apps/<app>`.
+    pub(super) path: PathBuf,
+    pub(super) gate: String,
+    stem: String,
+    /// Connections that had failed when the entrance was last asked to hold.
+    failed_at_hold: Mutex<Option<u64>>,
+}
+
+impl std::fmt::Debug for LocalHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalHost").field("app", &self.app.name).finish_non_exhaustive()
+    }
+}
+
+impl LocalHost {
+    /// Opens the application's ports; what comes in waits until something serves.
+    pub(super) async fn open(node: Arc<Parts>, app: AppSettings) -> Result<Self, Failure> {
+        let path = node.settings.app_dir(&app.name);
+        std::fs::create_dir_all(path.join("generations")).map_err(|error| {
+            Failure::new(ExitCode::Failed, format!("cannot make `{}`", path.display())).because(&error)
+        })?;
+        let gate = app.name.to_string();
+        let ports: Vec<Port> = app.ports.iter().map(|(port, listen)| Port { listen: *listen, port: *port }).collect();
+        node.entrance.open(&gate, &ports).await.map_err(|error| {
+            Failure::new(ExitCode::Failed, format!("cannot open the ports of `{gate}`"))
+                .because(&error)
+                .next("see which program listens there:  ss -ltnp")
+        })?;
+        let stem = stem(&app.name.to_string(), &path);
+        Ok(Self { node, app, path, gate, stem, failed_at_hold: Mutex::new(None) })
+    }
+
+    pub(super) fn folder(&self, generation: GenerationId) -> Folder {
+        Folder::of(&self.path, &self.stem, generation)
+    }
+
+    /// Every run of every generation.
+    pub(super) fn runs(&self) -> Vec<(GenerationId, Run)> {
+        let of = |id: GenerationId| self.folder(id).runs().into_iter().map(move |run| (id, run));
+        Folder::all(&self.path).into_iter().flat_map(of).collect()
+    }
+
+    /// Today's trust policy.
+    pub(super) fn policy(&self) -> Result<TrustPolicy, Trouble> {
+        crate::policy::read(&self.node.settings.trust).map_err(|failure| trouble::from_failure(&failure))
+    }
+
+    pub(super) async fn failed_so_far(&self) -> Result<u64, Trouble> {
+        let (_, gates) = self.node.entrance.stats().await.map_err(|error| trouble::failed(&error))?;
+        Ok(gates.iter().find(|gate| gate.gate == self.gate).map_or(0, |gate| gate.failed))
+    }
+
+    pub(super) fn note_failed(&self, count: u64) {
+        *self.failed_at_hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
+    }
+
+    pub(super) fn failed_since_hold(&self, count: u64) -> u64 {
+        let before = self.failed_at_hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        before.map_or(0, |before| count.saturating_sub(before))
+    }
+
+    /// Removes containers that have ended, in the background: it takes tens of milliseconds, and the window is open.
+    pub(super) fn clear_ended(&self) {
+        let (runner, runs) = (self.node.runner.clone(), self.runs());
+        // Best effort: what is missed now is removed with its generation.
+        drop(tokio::spawn(async move {
+            for (_, run) in runs.into_iter().filter(|(_, run)| run.exit().is_some()) {
+                if let Err(error) = runner.forget(&run).await {
+                    tracing::warn!(container = run.id(), %error, "cannot remove the container");
+                }
+            }
+        }));
+    }
+
+    async fn remove(&self, id: GenerationId) -> Result<(), Trouble> {
+        let folder = self.folder(id);
+        for run in folder.runs() {
+            if run.may_run() {
+                return Err(Trouble::new(TroubleKind::Failed, format!("{id} runs and cannot be removed")));
+            }
+            self.node.runner.discard(&run).await.map_err(|error| trouble::failed(&error))?;
+        }
+        let _one_at_a_time = self.node.disk.lock().await;
+        let (state, store) = (self.node.settings.state.clone(), self.node.store.clone());
+        blocking(move || {
+            folder.remove().map_err(|error| trouble::failed(&error))?;
+            disk::sweep(&state, &store).map_err(|error| trouble::failed(&error))
+        })
+        .await
+    }
+
+    async fn live_failed(&self, id: GenerationId, run: &Run) -> String {
+        let read = self.folder(id).read().ok().and_then(|generation| generation.statement.run.live);
+        let network = run.process().and_then(|process| Namespace::of_process(process.pid).ok());
+        // Without a probe, or without a process to probe, only the process itself tells.
+        let (Some(live), Some(network)) = (read, network) else { return std::future::pending().await };
+        let subject = Subject { network: &network, runtime: self.node.runner.runtime(), container: run.id() };
+        let mut pace = tokio::time::interval(live.every.duration());
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failures = 0;
+        loop {
+            pace.tick().await;
+            match measure(&live.probe, subject).await {
+                Ok(()) => failures = 0,
+                Err(text) => {
+                    failures += 1;
+                    tracing::warn!(app = %self.app.name, generation = %id, failures, text, "live probe");
+                    if failures >= live.failures {
+                        return text;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Host for LocalHost {
+    async fn observe(&self) -> Vec<GenerationId> {
+        let mut found = Vec::new();
+        for (id, run) in self.runs() {
+            match self.node.runner.is_running(&run).await {
+                Ok(true) => found.push(id),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(container = run.id(), %error, "cannot tell whether it runs; taken for running");
+                    found.push(id);
+                }
+            }
+        }
+        found.dedup();
+        found
+    }
+
+    async fn perform(&self, effect: Effect, progress: &Progress) -> Option<Event> {
+        Some(match effect {
+            Effect::Prepare { generation, source, beside } => {
+                match self.prepare(generation, &source, beside, progress).await {
+                    Ok(facts) => Event::Prepared { generation, facts: Box::new(facts) },
+                    Err(why) => Event::PrepareFailed { generation, why },
+                }
+            }
+            Effect::Hold { step } => match self.hold().await {
+                Ok(()) => Event::Held { step },
+                Err(why) => Event::HoldFailed { step, why },
+            },
+            Effect::Stop { step } => match self.stop().await {
+                Ok(()) => Event::Stopped { step },
+                Err(why) => Event::StopFailed { step, why },
+            },
+            Effect::Snapshot { step, name, datasets, .. } => match self.snapshot(&name, &datasets).await {
+                Ok(()) => Event::Snapshotted { step },
+                Err(why) => Event::SnapshotFailed { step, why },
+            },
+            Effect::Exchange { step, snapshot, timeline, aside, datasets } => {
+                match self.exchange(&snapshot, timeline, aside, &datasets).await {
+                    Ok(()) => Event::Exchanged { step },
+                    Err(why) => Event::ExchangeFailed { step, why },
+                }
+            }
+            Effect::Start { step, generation } => match self.start(generation).await {
+                Ok(()) => Event::Started { step },
+                Err(why) => Event::StartFailed { step, why },
+            },
+            Effect::CheckAlive { step, generation } => match self.check_alive(generation).await {
+                Ok(after_ms) => Event::Alive { step, after_ms },
+                Err(why) => Event::AliveFailed { step, why },
+            },
+            Effect::Open { step, generation } => match self.lead(generation).await {
+                Ok(window) => Event::Opened { step, window },
+                Err(why) => Event::OpenFailed { step, why },
+            },
+            Effect::Remove { generation } => match self.remove(generation).await {
+                Ok(()) => Event::Removed { generation },
+                Err(why) => Event::RemoveFailed { generation, why },
+            },
+            Effect::Watch { .. } | Effect::Wait { .. } | Effect::Report => return None,
+        })
+    }
+
+    async fn watch(&self, generation: GenerationId) -> Loss {
+        let Ok(run) = self.running(generation).await else {
+            let last = self.folder(generation).runs().into_iter().rev().find_map(|run| run.exit());
+            return lost(last);
+        };
+        tokio::select! {
+            biased;
+            exit = run.ended() => lost(exit),
+            text = self.live_failed(generation, &run) => Loss::Probe { text },
+        }
+    }
+
+    async fn resolve(&self, wanted: &str) -> Result<ReleaseRef, Trouble> {
+        self.resolve_release(wanted).await
+    }
+
+    async fn head(&self, seen: Option<u64>) -> Head {
+        self.next_head(seen).await
+    }
+
+    async fn publish(&self, snapshot: &SnapshotFacts) -> Result<(), Trouble> {
+        self.publish_snapshot(snapshot).await
+    }
+
+    async fn report(&self, report: &serde_json::Value) -> Result<(), Trouble> {
+        self.send_report(report).await
+    }
+
+    async fn output(&self, generation: GenerationId, bytes_max: u64) -> Result<Vec<u8>, Trouble> {
+        let folder = self.folder(generation).path().to_owned();
+        blocking(move || {
+            let mut output = Vec::new();
+            for name in ["stdout.log", "stderr.log"] {
+                output.extend(tail(&folder.join(name), bytes_max / 2).map_err(|error| trouble::failed(&error))?);
+            }
+            Ok(output)
+        })
+        .await
+    }
+}
+
+fn lost(exit: Option<Exit>) -> Loss {
+    match exit {
+        Some(Exit::Signal { name, .. }) => Loss::Signal { name },
+        Some(Exit::Code { code }) => Loss::Exit { code },
+        None => Loss::Gone,
+    }
+}
+
+fn tail(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(bytes_max)))?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Begins the ids of an application's containers. Two agents on one machine share its cgroups, so the state folder is
+/// part of it.
+fn stem(app: &str, path: &Path) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let letters: String = app.chars().map(legal).take(STEM_LETTERS_MAX).collect();
+    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let place = Digest::sha256(place.as_os_str().as_encoded_bytes());
+    format!("{letters}-{}", place.short())
+}
