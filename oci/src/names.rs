@@ -10,8 +10,8 @@
 //! A registry host is always required. There is no default registry: a name that means one image here and
 //! another one there cannot be signed for.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

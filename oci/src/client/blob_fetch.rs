@@ -104,15 +104,22 @@ impl Client {
             Ok(response) => response,
             Err(setback) => return Ok((partial, Err(setback))),
         };
-        let continues =
-            response.status() == StatusCode::PARTIAL_CONTENT && range_start(&response) == Some(partial.length());
-        if !continues && partial.length() > 0 {
-            // The server sends everything, or another part, or says that there is no such part: from the start.
-            partial.restart().map_err(|error| call.fail(ClientErrorKind::local(partial.path(), &error)))?;
-            if response.status() != StatusCode::OK && response.status() != StatusCode::NOT_FOUND {
-                let message = format!("it answered {} to a request for the rest", response.status());
-                return Ok((partial, Err(Setback::Later(call.fail(ClientErrorKind::Unreachable { message }), None))));
+        let has = partial.length();
+        let misfit = match response.status() {
+            StatusCode::PARTIAL_CONTENT => range_start(&response) != Some(has),
+            StatusCode::RANGE_NOT_SATISFIABLE => true,
+            // Everything again: the server does not know parts.
+            StatusCode::OK if has > 0 => {
+                partial.restart().map_err(|error| call.fail(ClientErrorKind::local(partial.path(), &error)))?;
+                false
             }
+            _ => false,
+        };
+        if misfit && has > 0 {
+            // Another part than asked for, or none: from the first byte, without asking for a part.
+            partial.restart().map_err(|error| call.fail(ClientErrorKind::local(partial.path(), &error)))?;
+            let message = format!("it answered {} to a request for the rest", response.status());
+            return Ok((partial, Err(Setback::Later(call.fail(ClientErrorKind::Unreachable { message }), None))));
         }
         let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
         let response = match self.expect(call, response, &expected).await {
