@@ -11,6 +11,7 @@
 //! Content is stored by digest without asking; only names are granted here. Signatures may come before what they
 //! sign, so a push needs no quarantine: blobs, signatures, manifest, and the tag last.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -51,7 +52,7 @@ pub struct Facts<'a> {
     pub subject: &'a Known,
     /// The layers of the manifest itself, as far as they are small.
     pub layers: &'a [(Descriptor, Vec<u8>)],
-    /// The children that are here.
+    /// The children that are here, at all levels.
     pub children: &'a [Known],
     /// What signatures are judged by.
     pub policy: Option<&'a TrustPolicy>,
@@ -98,7 +99,9 @@ impl fmt::Display for Grant {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refused {
     /// Its tag is a pin.
-    #[error("tag `{tag}` of `{repository}` is pinned to {pinned} and cannot be moved to {wanted}; `nebh unpin {repository}:{tag}` first")]
+    #[error(
+        "tag `{tag}` of `{repository}` is pinned to {pinned} and cannot be moved to {wanted}; `nebh unpin {repository}:{tag}` first"
+    )]
     Pinned {
         /// Where.
         repository: Repository,
@@ -118,7 +121,9 @@ pub enum Refused {
         rejection: Box<Rejection>,
     },
     /// The settings say no.
-    #[error("tag `{tag}` is not granted: the gateway's rule `{rule}` takes releases and channel heads only, and {digest} is neither")]
+    #[error(
+        "tag `{tag}` is not granted: the gateway's rule `{rule}` takes releases and channel heads only, and {digest} is neither"
+    )]
     NotARelease {
         /// Which tag.
         tag: Tag,
@@ -138,7 +143,9 @@ pub enum Refused {
         version: String,
     },
     /// A channel head that does not lead forward.
-    #[error("tag `{tag}` is not granted: channel head {counter} does not follow head {present} ({held}), which is here [regressed]")]
+    #[error(
+        "tag `{tag}` is not granted: channel head {counter} does not follow head {present} ({held}), which is here [regressed]"
+    )]
     Regressed {
         /// Which tag.
         tag: Tag,
@@ -150,7 +157,9 @@ pub enum Refused {
         held: Digest,
     },
     /// A name for attachments on something that is none.
-    #[error("tag `{tag}` is not granted: that name is for signatures and attestations of {subject}, and {digest} has not their form: {why}")]
+    #[error(
+        "tag `{tag}` is not granted: that name is for signatures and attestations of {subject}, and {digest} has not their form: {why}"
+    )]
     NoAttachment {
         /// Which tag.
         tag: Tag,
@@ -162,7 +171,9 @@ pub enum Refused {
         why: String,
     },
     /// Layers that would be fetched from elsewhere.
-    #[error("tag `{tag}` is not granted: part {part} of {digest} is to be fetched from other addresses (`urls`), past all that is verified here")]
+    #[error(
+        "tag `{tag}` is not granted: part {part} of {digest} is to be fetched from other addresses (`urls`), past all that is verified here"
+    )]
     Elsewhere {
         /// Which tag.
         tag: Tag,
@@ -244,34 +255,39 @@ fn trust(tag: &Tag) -> impl Fn(Rejection) -> Refused + '_ {
 fn image(facts: &Facts<'_>, tag: &Tag, now: Timestamp) -> Result<Grant, Refused> {
     let policy = policy(facts, tag)?;
     let Known { manifest, attached } = facts.subject;
-    let verified =
-        verify::verify_image(policy, facts.repository, manifest, attached, now).map_err(trust(tag))?;
+    let verified = verify::verify_image(policy, facts.repository, manifest, attached, now).map_err(trust(tag))?;
     local(tag, manifest)?;
     children(facts, tag, policy, now)?;
     Ok(Grant::Signed(verified.signed_by()))
 }
 
-/// An index's signature says nothing about its children, and clients pull the child: each image is verified.
+/// An index's signature says nothing about its children, and clients pull the child: each image is verified, at every
+/// level.
 fn children(facts: &Facts<'_>, tag: &Tag, policy: &TrustPolicy, now: Timestamp) -> Result<(), Refused> {
-    let Some(index) = facts.subject.manifest.index() else {
-        return Ok(());
-    };
-    for descriptor in &index.manifests {
-        let child = facts
-            .children
-            .iter()
-            .find(|child| is_named(&child.manifest, &descriptor.digest))
-            .ok_or_else(|| Refused::ChildMissing { tag: tag.clone(), digest: facts.name, child: descriptor.digest })?;
-        if is_runnable(&child.manifest) {
-            verify::verify_image(policy, facts.repository, &child.manifest, &child.attached, now)
-                .map_err(trust(tag))?;
+    let mut seen = BTreeSet::new();
+    let mut waiting = vec![&facts.subject.manifest];
+    while let Some(parent) = waiting.pop() {
+        for descriptor in parent.index().map(|index| index.manifests.as_slice()).unwrap_or_default() {
+            if !seen.insert(descriptor.digest) {
+                continue;
+            }
+            let child =
+                facts.children.iter().find(|child| is_named(&child.manifest, &descriptor.digest)).ok_or_else(|| {
+                    Refused::ChildMissing { tag: tag.clone(), digest: facts.name, child: descriptor.digest }
+                })?;
+            if is_runnable(&child.manifest) {
+                verify::verify_image(policy, facts.repository, &child.manifest, &child.attached, now)
+                    .map_err(trust(tag))?;
+            }
+            local(tag, &child.manifest)?;
+            waiting.push(&child.manifest);
         }
-        local(tag, &child.manifest)?;
     }
     Ok(())
 }
 
-fn is_named(manifest: &RawManifest, name: &Digest) -> bool {
+/// Whether a digest, of either algorithm, names this manifest.
+pub(crate) fn is_named(manifest: &RawManifest, name: &Digest) -> bool {
     manifest.digest() == name || Digest::of(name.algorithm(), manifest.bytes()) == *name
 }
 
@@ -293,11 +309,12 @@ fn release_tag(facts: &Facts<'_>, tag: &Tag, now: Timestamp) -> Result<Grant, Re
             .policy
             .and_then(|policy| verify::verify_release(policy, facts.repository, manifest, attached, now).ok());
         let named = release::read_release(manifest).is_ok_and(|index| index.version == *tag);
-        return Ok(verified.filter(|_| named).map_or(Grant::Open, |verified| Grant::Release { by: verified.signed_by() }));
+        return Ok(verified
+            .filter(|_| named)
+            .map_or(Grant::Open, |verified| Grant::Release { by: verified.signed_by() }));
     }
     let policy = policy(facts, tag)?;
-    let verified =
-        verify::verify_release(policy, facts.repository, manifest, attached, now).map_err(trust(tag))?;
+    let verified = verify::verify_release(policy, facts.repository, manifest, attached, now).map_err(trust(tag))?;
     let version = release::read_release(manifest).map(|index| index.version.to_string()).unwrap_or_default();
     if version != tag.as_str() {
         return Err(Refused::OtherVersion { tag: tag.clone(), digest: facts.name, version });
@@ -311,8 +328,7 @@ fn head(facts: &Facts<'_>, tag: &Tag, state: &TagState, now: Timestamp) -> Resul
     let name = tag.as_str().strip_prefix("channel.").unwrap_or_default();
     let own = Attached { manifest: facts.subject.manifest.clone(), layers: facts.layers.to_vec() };
     let floor = state.head.map_or(0, |(counter, _)| counter);
-    let verified =
-        channel::verify_head(policy, facts.repository, name, &own, floor, now).map_err(trust(tag))?;
+    let verified = channel::verify_head(policy, facts.repository, name, &own, floor, now).map_err(trust(tag))?;
     let by = verified.signed_by();
     let head = verified.into_value();
     if let Some((present, held)) = state.head
@@ -337,7 +353,8 @@ fn attachment(facts: &Facts<'_>, tag: &Tag, subject: &Digest) -> Result<Grant, R
     };
     match facts.subject.manifest.document() {
         Document::Image(image) => {
-            let known = [COSIGN_SIMPLE_SIGNING, DSSE_ENVELOPE, SIGSTORE_BUNDLE_V03, media_type::CYCLONEDX, media_type::SPDX];
+            let known =
+                [COSIGN_SIMPLE_SIGNING, DSSE_ENVELOPE, SIGSTORE_BUNDLE_V03, media_type::CYCLONEDX, media_type::SPDX];
             match image.layers.iter().find(|layer| !known.contains(&layer.media_type.as_str())) {
                 Some(layer) => refused(format!("it has a layer of type `{}`", layer.media_type)),
                 None if image.layers.is_empty() => refused("it has no layer".to_owned()),
@@ -370,6 +387,3 @@ fn local(tag: &Tag, manifest: &RawManifest) -> Result<(), Refused> {
         None => Ok(()),
     }
 }
-
-#[cfg(test)]
-mod tests;

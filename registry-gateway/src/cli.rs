@@ -240,8 +240,7 @@ async fn apply(plan: Option<Digest>, at: &At, globals: &Globals) -> Result<(), F
     let done = client.post("retention/apply", &json!({ "digest": digest, "confirm": globals.yes })).await?;
     let applied = &done["applied"];
     let tags = applied["tags"].as_array().cloned().unwrap_or_default();
-    let mut lines: Vec<String> =
-        tags.iter().filter_map(Value::as_str).map(|tag| format!("dropped  {tag}")).collect();
+    let mut lines: Vec<String> = tags.iter().filter_map(Value::as_str).map(|tag| format!("dropped  {tag}")).collect();
     lines.push(format!(
         "retention dropped {} tags and {} manifests; `nebh gateway retention restore` brings them back until {}",
         tags.len(),

@@ -143,6 +143,7 @@ pub(crate) fn parsed<T: std::str::FromStr>(what: &'static str, text: &str) -> Re
 }
 
 /// A time as text; an unknown one as null.
+#[expect(clippy::ref_option, reason = "serde's `serialize_with` passes a reference to the field")]
 pub(crate) fn as_text<S: serde::Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => serializer.collect_str(at),

@@ -11,7 +11,7 @@ use nebh_oci::manifest::{Attached, Descriptor, Document, RawManifest};
 use nebh_oci::media_type::{COSIGN_SIMPLE_SIGNING, DSSE_ENVELOPE, SIGSTORE_BUNDLE_V03};
 use nebh_oci::names::{Repository, Tag};
 
-use crate::admit::Known;
+use crate::admit::{self, Known};
 use crate::db::DbError;
 use crate::db::manifests::StoredManifest;
 use crate::gateway::Gateway;
@@ -24,8 +24,8 @@ const ATTACHED_MAX: u32 = 256;
 const LAYER_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of all small layers that one decision looks at.
 const TOTAL_BYTES_MAX: u64 = 32 << 20;
-/// Children of an index that are looked at.
-const CHILDREN_MAX: usize = 64;
+/// Children of an index that are looked at, at all levels together.
+const CHILDREN_MAX: usize = 256;
 
 /// Why the facts could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct Gathered {
     pub subject: Known,
     /// Its own small layers.
     pub layers: Vec<(Descriptor, Vec<u8>)>,
-    /// Its children, as far as they are here.
+    /// Its children at all levels, as far as they are here.
     pub children: Vec<Known>,
 }
 
@@ -68,19 +68,26 @@ pub async fn gather(
     let mut reader = Reader { gateway, repository, left: TOTAL_BYTES_MAX };
     let layers = reader.layers(manifest).await?;
     let subject = Known { manifest: manifest.clone(), attached: reader.attached(name, manifest).await? };
-    let mut children = Vec::new();
-    if let Some(index) = manifest.index() {
-        for descriptor in index.manifests.iter().take(CHILDREN_MAX) {
-            let Some(stored) = gateway.db.manifest(repository, &descriptor.digest).await? else {
-                continue;
-            };
-            if let Some(child) = parse(stored) {
-                let attached = reader.attached(&descriptor.digest, &child).await?;
-                children.push(Known { manifest: child, attached });
-            }
+    let mut children: Vec<Known> = Vec::new();
+    let mut wanted = parts(manifest);
+    // Indexes may hold indexes: all levels count, and each manifest once, however often it is named.
+    while let Some(name) = wanted.pop() {
+        let known = children.iter().any(|child| admit::is_named(&child.manifest, &name));
+        if known || children.len() >= CHILDREN_MAX {
+            continue;
+        }
+        if let Some(child) = gateway.db.manifest(repository, &name).await?.and_then(parse) {
+            wanted.extend(parts(&child));
+            let attached = reader.attached(&name, &child).await?;
+            children.push(Known { manifest: child, attached });
         }
     }
     Ok(Gathered { subject, layers, children })
+}
+
+fn parts(manifest: &RawManifest) -> Vec<Digest> {
+    let parts = manifest.index().map(|index| index.manifests.iter().map(|part| part.digest).collect());
+    parts.unwrap_or_default()
 }
 
 /// What was stored was parsed once already; what cannot be parsed any more counts as absent.
@@ -150,9 +157,7 @@ impl Reader<'_> {
         let bytes = blocking(move || {
             let file = store.open_blob(&digest)?;
             let mut bytes = Vec::new();
-            file.take(size + 1)
-                .read_to_end(&mut bytes)
-                .map_err(StoreError::io("read", store.tree().blob(&digest)))?;
+            file.take(size + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", store.tree().blob(&digest)))?;
             Ok::<_, StoreError>(bytes)
         })
         .await??;

@@ -54,10 +54,12 @@ impl Metrics {
             ("nebh_gateway_blobs_quarantined_total", &self.quarantined),
             ("nebh_gateway_blobs_swept_total", &self.swept),
         ];
-        lines
-            .iter()
-            .map(|(name, value)| format!("# TYPE {name} counter\n{name} {}\n", value.load(Ordering::Relaxed)))
-            .collect()
+        let mut text = String::new();
+        for (name, value) in lines {
+            let value = value.load(Ordering::Relaxed);
+            text.extend(["# TYPE ", name, " counter\n", name, " ", &value.to_string(), "\n"]);
+        }
+        text
     }
 }
 

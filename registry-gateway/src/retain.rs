@@ -284,10 +284,8 @@ fn age(candidate: &Candidate) -> Option<Timestamp> {
 
 /// Versions that nothing else holds, newest first; equal times in the order of their digests.
 fn by_age<'a>(candidates: &'a [Candidate], kept: &BTreeMap<Digest, KeepReason>) -> Vec<&'a Candidate> {
-    let mut versions: Vec<&Candidate> = candidates
-        .iter()
-        .filter(|candidate| is_version(candidate) && !kept.contains_key(&candidate.digest))
-        .collect();
+    let mut versions: Vec<&Candidate> =
+        candidates.iter().filter(|candidate| is_version(candidate) && !kept.contains_key(&candidate.digest)).collect();
     versions.sort_by_key(|candidate| (std::cmp::Reverse(age(candidate)), candidate.digest));
     versions
 }

@@ -76,7 +76,9 @@ pub enum ApplyError {
         actual: Digest,
     },
     /// More than is dropped without asking.
-    #[error("the plan drops {dropped} of {all} versions of `{repository}`, more than {share_max} %, and needs confirmation")]
+    #[error(
+        "the plan drops {dropped} of {all} versions of `{repository}`, more than {share_max} %, and needs confirmation"
+    )]
     NeedsConfirmation {
         /// Where.
         repository: Repository,
@@ -144,12 +146,7 @@ fn digest(repositories: &[RepositoryPlan]) -> Digest {
 }
 
 /// Applies the plan with this digest.
-pub async fn apply(
-    gateway: &Gateway,
-    asked: Digest,
-    confirmed: bool,
-    now: Timestamp,
-) -> Result<Applied, ApplyError> {
+pub async fn apply(gateway: &Gateway, asked: Digest, confirmed: bool, now: Timestamp) -> Result<Applied, ApplyError> {
     let settings = &gateway.settings;
     let mut tx = gateway.db.write().await?;
     let plan = plan_in(&mut tx, settings, now).await?;
@@ -171,8 +168,7 @@ pub async fn apply(
     }
     db::events::record(&mut tx, "retention", None, &asked.to_string(), &applied.to_string(), now).await?;
     db::commit(tx).await?;
-    applied.restorable_until =
-        now.checked_add(settings.restorable).map(|until| until.to_string()).unwrap_or_default();
+    applied.restorable_until = now.checked_add(settings.restorable).map(|until| until.to_string()).unwrap_or_default();
     Ok(applied)
 }
 
@@ -220,7 +216,8 @@ pub async fn restore(gateway: &Gateway, repository: &Repository, tag: &Tag, now:
     }
     db::tags::set(&mut tx, repository, tag, &digest, None, now).await?;
     for (name, to) in db::tags::dropped_attachments(&mut tx, repository).await? {
-        let attached = matches!(crate::tag_kind(name.as_str()), retain::TagKind::Attached(subject) if subject == digest);
+        let attached =
+            matches!(crate::tag_kind(name.as_str()), retain::TagKind::Attached(subject) if subject == digest);
         if attached && db::tags::state_locked(&mut tx, repository, &name).await?.present.is_none() {
             db::manifests::restore(&mut tx, repository, &to).await?;
             db::tags::set(&mut tx, repository, &name, &to, None, now).await?;

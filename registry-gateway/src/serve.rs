@@ -25,7 +25,7 @@ pub async fn serve(settings: Settings, globals: &Globals) -> Result<(), Failure>
     let (stop, stopped) = watch::channel(false);
     let signals = tokio::spawn(wait_for_signal(stop));
     let sweeper = tokio::spawn(sweep::run(Arc::clone(&gateway)));
-    announce(&out, &gateway.settings, &address.to_string());
+    announce(out, &gateway.settings, &address.to_string());
     server::serve(listener, router(Arc::clone(&gateway)), gateway.settings.limits.connections, stopped).await;
     sweeper.abort();
     signals.abort();
@@ -47,10 +47,11 @@ async fn wait_for_signal(stop: watch::Sender<bool>) {
     stop.send_replace(true);
 }
 
-fn announce(out: &Out, settings: &Settings, address: &str) {
+fn announce(out: Out, settings: &Settings, address: &str) {
     let url = format!("http://{address}");
     for rule in &settings.rules {
-        let keep = rule.keep.map_or("everything".to_owned(), |keep| format!("{} recent versions and every pin", keep.recent));
+        let keep =
+            rule.keep.map_or("everything".to_owned(), |keep| format!("{} recent versions and every pin", keep.recent));
         let admits = match rule.admit {
             Mode::Open => "ANYTHING: no signature is looked at",
             Mode::Signed => "what the trust policy accepts",

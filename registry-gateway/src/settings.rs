@@ -24,7 +24,7 @@ pub const UPLOADS_DEFAULT: usize = 256;
 /// An upload session without activity is thrown away after this long.
 pub const UPLOAD_AGE_DEFAULT: Duration = Duration::from_hours(48);
 /// A request that sends no byte for this long is ended.
-pub const STALL_DEFAULT: Duration = Duration::from_secs(60);
+pub const STALL_DEFAULT: Duration = Duration::from_mins(1);
 /// One blob at most. Layers of several GiB exist; a body without an end must stop somewhere.
 pub const BLOB_BYTES_DEFAULT: u64 = 64 << 30;
 
@@ -158,15 +158,21 @@ impl Settings {
         if let Some(rule) = rules.iter().find(|rule| rule.admit != Mode::Open)
             && raw.trust.is_none()
         {
-            let failure = wrong(format!("repositories `{}` admit what is signed, but there is no `trust:`", rule.pattern));
+            let failure =
+                wrong(format!("repositories `{}` admit what is signed, but there is no `trust:`", rule.pattern));
             return Err(failure.next("name the trust policy's file: `trust: trust.yaml`"));
         }
         if let Some(rule) = rules.iter().find(|rule| rule.keep.is_some_and(|keep| keep.recent == 0)) {
-            return Err(wrong(format!("repositories `{}` keep no recent version: `recent` is at least 1", rule.pattern)));
+            return Err(wrong(format!(
+                "repositories `{}` keep no recent version: `recent` is at least 1",
+                rule.pattern
+            )));
         }
         let span = |text: Option<&String>, default: Duration| match text {
             None => Ok(default),
-            Some(text) => duration(text).ok_or_else(|| wrong(format!("`{text}` is not a duration such as 30s, 15m, 12h, 14d"))),
+            Some(text) => {
+                duration(text).ok_or_else(|| wrong(format!("`{text}` is not a duration such as 30s, 15m, 12h, 14d")))
+            }
         };
         let share_max = raw.retention.share_max.unwrap_or(SHARE_MAX_DEFAULT);
         if share_max > 100 {

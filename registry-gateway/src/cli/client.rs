@@ -6,7 +6,7 @@ use nebh_face::{Exit, Failure};
 use serde_json::Value;
 
 /// One answer at most. Planning a large gateway takes seconds.
-const TIME_MAX: Duration = Duration::from_secs(120);
+const TIME_MAX: Duration = Duration::from_mins(2);
 
 /// A gateway's API.
 #[derive(Debug)]
@@ -19,10 +19,12 @@ impl Client {
     /// The API of the gateway at this address.
     pub fn new(url: &str) -> Result<Self, Failure> {
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let parsed = url::Url::parse(&url)
-            .map_err(|error| Failure::new(Exit::Usage, format!("`{url}` is no address of a gateway")).because(&error))?;
+        let parsed = url::Url::parse(&url).map_err(|error| {
+            Failure::new(Exit::Usage, format!("`{url}` is no address of a gateway")).because(&error)
+        })?;
         let builder = reqwest::Client::builder().timeout(TIME_MAX);
-        let local = parsed.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
+        let local =
+            parsed.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
         // A proxy of the machine's cannot reach the machine itself.
         let builder = if local { builder.no_proxy() } else { builder };
         let http = builder

@@ -134,11 +134,7 @@ pub async fn withdraw(tx: &mut Write<'_>, repository: &Repository, digest: &Dige
 }
 
 /// A live manifest of the repository that needs this blob.
-pub async fn needed_by(
-    tx: &mut Write<'_>,
-    repository: &Repository,
-    blob: &Digest,
-) -> Result<Option<Digest>, DbError> {
+pub async fn needed_by(tx: &mut Write<'_>, repository: &Repository, blob: &Digest) -> Result<Option<Digest>, DbError> {
     let found = sqlx::query_scalar::<_, String>(
         "SELECT manifest_part.manifest FROM manifest_part \
          JOIN manifest ON manifest.repository = manifest_part.repository AND manifest.digest = manifest_part.manifest \

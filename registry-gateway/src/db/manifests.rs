@@ -105,11 +105,7 @@ type BytesRow = (String, String, Vec<u8>);
 
 impl Db {
     /// A live manifest by its digest.
-    pub async fn manifest(
-        &self,
-        repository: &Repository,
-        name: &Digest,
-    ) -> Result<Option<StoredManifest>, DbError> {
+    pub async fn manifest(&self, repository: &Repository, name: &Digest) -> Result<Option<StoredManifest>, DbError> {
         let row = sqlx::query_as::<_, BytesRow>(
             "SELECT manifest.digest, manifest.media_type, manifest_bytes.bytes FROM manifest \
              JOIN manifest_bytes ON manifest_bytes.digest = manifest.digest \
@@ -124,11 +120,7 @@ impl Db {
     }
 
     /// A live manifest by its tag.
-    pub async fn manifest_by_tag(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<Option<StoredManifest>, DbError> {
+    pub async fn manifest_by_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<StoredManifest>, DbError> {
         let row = sqlx::query_as::<_, BytesRow>(
             "SELECT manifest.digest, manifest.media_type, manifest_bytes.bytes FROM tag \
              JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest \
@@ -144,11 +136,7 @@ impl Db {
     }
 
     /// Whether something is there, without its bytes.
-    pub async fn manifest_head(
-        &self,
-        repository: &Repository,
-        name: &Digest,
-    ) -> Result<Option<ManifestHead>, DbError> {
+    pub async fn manifest_head(&self, repository: &Repository, name: &Digest) -> Result<Option<ManifestHead>, DbError> {
         let row = sqlx::query_as::<_, (String, String, i64)>(
             "SELECT digest, media_type, size FROM manifest \
              WHERE repository = $1 AND digest = $2 AND dropped IS NULL",

@@ -90,8 +90,7 @@ impl Db {
         .map_err(DbError::at("listing what hosts use"))?;
         rows.into_iter()
             .map(|(node, repository, used, why, reported)| {
-                let used =
-                    HostUse { repository: parsed("repository", &repository)?, digest: digest(&used)?, why };
+                let used = HostUse { repository: parsed("repository", &repository)?, digest: digest(&used)?, why };
                 Ok((node, timestamp(reported), used))
             })
             .collect()
@@ -137,11 +136,7 @@ pub async fn unpin(tx: &mut Write<'_>, repository: &Repository, name: &str) -> R
 
 /// The pin that holds a manifest in place: its own, or that of an index it belongs to (two levels: a release holds an
 /// image index, which holds images).
-pub async fn holding(
-    tx: &mut Write<'_>,
-    repository: &Repository,
-    held: &Digest,
-) -> Result<Option<String>, DbError> {
+pub async fn holding(tx: &mut Write<'_>, repository: &Repository, held: &Digest) -> Result<Option<String>, DbError> {
     sqlx::query_scalar::<_, String>(
         "WITH RECURSIVE above(digest, depth) AS (\
            SELECT $2, 0 \

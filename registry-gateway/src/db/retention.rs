@@ -76,13 +76,12 @@ pub async fn read(
 async fn holds(connection: &mut sqlx::SqliteConnection, repository: &Repository) -> Result<Holds, DbError> {
     let what = "reading what holds a repository's manifests";
     let mut holds = Holds::default();
-    let pins = sqlx::query_as::<_, (String, String)>(
-        "SELECT name, digest FROM pin WHERE repository = $1 ORDER BY name",
-    )
-    .bind(repository.as_str())
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(DbError::at(what))?;
+    let pins =
+        sqlx::query_as::<_, (String, String)>("SELECT name, digest FROM pin WHERE repository = $1 ORDER BY name")
+            .bind(repository.as_str())
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(DbError::at(what))?;
     for (name, held) in pins {
         holds.pins.entry(digest(&held)?).or_default().push(name);
     }
@@ -96,13 +95,12 @@ async fn holds(connection: &mut sqlx::SqliteConnection, repository: &Repository)
     for (node, used, why) in hosts {
         holds.hosts.entry(digest(&used)?).or_default().push(format!("{node} ({why})"));
     }
-    let channels = sqlx::query_as::<_, (String, String)>(
-        "SELECT name, lists FROM channel WHERE repository = $1 ORDER BY name",
-    )
-    .bind(repository.as_str())
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(DbError::at(what))?;
+    let channels =
+        sqlx::query_as::<_, (String, String)>("SELECT name, lists FROM channel WHERE repository = $1 ORDER BY name")
+            .bind(repository.as_str())
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(DbError::at(what))?;
     for (name, lists) in channels {
         let lists: Vec<Digest> =
             serde_json::from_str(&lists).map_err(|_| DbError::Row { what: "list of digests", value: lists })?;

@@ -199,10 +199,7 @@ pub async fn repository_names(
 }
 
 /// Dropped tags that name signatures, the last dropped first.
-pub async fn dropped_attachments(
-    tx: &mut Write<'_>,
-    repository: &Repository,
-) -> Result<Vec<(Tag, Digest)>, DbError> {
+pub async fn dropped_attachments(tx: &mut Write<'_>, repository: &Repository) -> Result<Vec<(Tag, Digest)>, DbError> {
     let rows = sqlx::query_as::<_, (String, String)>(
         "SELECT name, digest FROM dropped_tag WHERE repository = $1 AND name LIKE 'sha%-%' ORDER BY dropped DESC",
     )

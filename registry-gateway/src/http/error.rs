@@ -1,7 +1,7 @@
 //! Refusals as clients see them: an HTTP status and the JSON body of the distribution specification.
 
-use axum::response::{IntoResponse, Response};
 use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 
 use crate::db::DbError;
 use crate::store::upload::UploadError;
@@ -168,8 +168,9 @@ impl From<UploadError> for Refusal {
         match error {
             UploadError::Unknown(_) => Self::new(Code::BlobUploadUnknown, message),
             UploadError::Busy(_) => Self::new(Code::BlobUploadInvalid, message).status(StatusCode::CONFLICT),
-            UploadError::TooMany(_) => Self::new(Code::TooManyRequests, message)
-                .header(header::RETRY_AFTER, HeaderValue::from_static("10")),
+            UploadError::TooMany(_) => {
+                Self::new(Code::TooManyRequests, message).header(header::RETRY_AFTER, HeaderValue::from_static("10"))
+            }
             UploadError::Broken { .. } => Self::new(Code::BlobUploadInvalid, message),
             UploadError::Stalled(_) => Self::new(Code::BlobUploadInvalid, message).status(StatusCode::REQUEST_TIMEOUT),
             UploadError::TooLarge(_) => Self::new(Code::SizeInvalid, message).status(StatusCode::PAYLOAD_TOO_LARGE),

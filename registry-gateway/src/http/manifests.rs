@@ -89,7 +89,7 @@ pub async fn put(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let content_type = asked.header(&header::CONTENT_TYPE).map(str::to_owned);
-    let bytes = read_body(gateway, &asked.length(), asked.body).await?;
+    let bytes = read_body(gateway, asked.length(), asked.body).await?;
     let digest = match &name {
         Name::Tag(tag) => {
             tags.push(tag.clone());
@@ -98,7 +98,10 @@ pub async fn put(
         Name::Digest(expected) => {
             let actual = Digest::of(expected.algorithm(), &bytes);
             if actual != *expected {
-                return Err(Refusal::new(Code::DigestInvalid, format!("the manifest has digest {actual}, not {expected}")));
+                return Err(Refusal::new(
+                    Code::DigestInvalid,
+                    format!("the manifest has digest {actual}, not {expected}"),
+                ));
             }
             actual
         }
@@ -109,7 +112,8 @@ pub async fn put(
         .map_err(|error| Refusal::new(Code::ManifestInvalid, nebh_face::failure::chain(&error)))?;
     let new = described(digest, &manifest)?;
     let task = {
-        let (gateway, permit, repository, tags) = (Arc::clone(gateway), permit.clone(), repository.clone(), tags.clone());
+        let (gateway, permit, repository, tags) =
+            (Arc::clone(gateway), permit.clone(), repository.clone(), tags.clone());
         tokio::spawn(async move { store(&gateway, &permit, &repository, &new, &manifest, &tags).await })
     };
     let subject = task.await.map_err(|_| StoreError::Ended)??;
@@ -130,7 +134,7 @@ pub async fn put(
     Ok(response)
 }
 
-async fn read_body(gateway: &Gateway, length: &Option<u64>, body: Body) -> Result<Vec<u8>, Refusal> {
+async fn read_body(gateway: &Gateway, length: Option<u64>, body: Body) -> Result<Vec<u8>, Refusal> {
     let too_large = || {
         Refusal::new(Code::SizeInvalid, format!("a manifest has at most {MANIFEST_SIZE_MAX} bytes"))
             .status(StatusCode::PAYLOAD_TOO_LARGE)

@@ -1,4 +1,4 @@
-//! Who may do what. Pure.
+//! Who may do what. No clock, file or socket: a peer is an address here, nothing more.
 //!
 //! There are no users yet: everybody whom the gateway's address lets in may read and push, within the rules of the
 //! settings. The door is here already, so that users come in one place: a handler cannot be called without a permit,
@@ -50,7 +50,9 @@ pub fn permits(settings: &Settings, _peer: Option<SocketAddr>, action: &Action) 
         Some(Rule { pattern, admit, .. }) => Ok(Permit { mode: *admit, rule: pattern.clone() }),
         None if writes => Err(Refusal::new(
             Code::Denied,
-            format!("no rule under `repositories:` in the gateway's settings matches `{repository}`; add one to push here"),
+            format!(
+                "no rule under `repositories:` in the gateway's settings matches `{repository}`; add one to push here"
+            ),
         )),
         // To a reader, what nobody may push to does not exist.
         None => Err(Refusal::new(Code::NameUnknown, format!("there is no repository `{repository}`"))),

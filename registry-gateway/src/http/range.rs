@@ -30,17 +30,16 @@ pub fn wanted(header: Option<&str>, size: u64) -> Wanted {
         return Wanted::Whole;
     };
     match (number(first), number(last)) {
+        (Number::None, Number::None) | (Number::Wrong, _) | (_, Number::Wrong) => Wanted::Whole,
         (Number::None, Number::Is(suffix)) if suffix > 0 && size > 0 => {
             let length = suffix.min(size);
             Wanted::Part { start: size - length, length }
         }
-        (Number::None, Number::Is(_)) => Wanted::Unsatisfiable,
         (Number::Is(start), Number::None) if start < size => Wanted::Part { start, length: size - start },
         (Number::Is(start), Number::Is(last)) if start < size && start <= last => {
             Wanted::Part { start, length: last.min(size - 1) - start + 1 }
         }
-        (Number::Is(_), Number::None | Number::Is(_)) => Wanted::Unsatisfiable,
-        (Number::None, Number::None) | (Number::Wrong, _) | (_, Number::Wrong) => Wanted::Whole,
+        (Number::None | Number::Is(_), Number::None | Number::Is(_)) => Wanted::Unsatisfiable,
     }
 }
 

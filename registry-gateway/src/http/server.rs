@@ -32,7 +32,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
         // The place first: with none left, clients wait in the kernel's queue instead of in our memory.
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = told(&mut stop) => break,
         };
         let Ok(place) = place else { break };
         let (stream, peer) = tokio::select! {
@@ -44,7 +44,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
                     continue;
                 }
             },
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = told(&mut stop) => break,
         };
         let (router, stop) = (router.clone(), stop.clone());
         running.spawn(async move {
@@ -59,6 +59,11 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
         tracing::warn!("some requests were still running and are cut off");
         running.shutdown().await;
     }
+}
+
+/// Returns when the gateway is told to end, or nobody is left who could tell.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>) {
@@ -85,7 +90,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut sto
                 }
                 return;
             }
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
+            () = told(&mut stop), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }

@@ -138,10 +138,13 @@ fn promised(session: &Session, repository: &Repository, asked: &Asked) -> Result
         return Ok(None);
     };
     let out_of_order = || {
-        Refusal::new(Code::BlobUploadInvalid, format!("chunk `{text}` does not continue the {} bytes that are here", session.size()))
-            .status(StatusCode::RANGE_NOT_SATISFIABLE)
-            .header(header::LOCATION, location(repository, session.id()))
-            .header(header::RANGE, text_value(&held(session.size())))
+        Refusal::new(
+            Code::BlobUploadInvalid,
+            format!("chunk `{text}` does not continue the {} bytes that are here", session.size()),
+        )
+        .status(StatusCode::RANGE_NOT_SATISFIABLE)
+        .header(header::LOCATION, location(repository, session.id()))
+        .header(header::RANGE, text_value(&held(session.size())))
     };
     let (first, last) = chunk(text).ok_or_else(|| {
         Refusal::new(Code::BlobUploadInvalid, format!("`{text}` is not the range of a chunk, such as `0-1023`"))

@@ -156,11 +156,10 @@ impl Uploads {
         let id = UploadId(uuid::Builder::from_random_bytes(random_bytes()?).into_uuid());
         let path = self.store.tree().upload(repository, id);
         let opened = path.clone();
-        let file = blocking(move || {
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&opened)
-        })
-        .await?
-        .map_err(StoreError::io("make", &path))?;
+        let file =
+            blocking(move || OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&opened))
+                .await?
+                .map_err(StoreError::io("make", &path))?;
         let hasher = Some(Hasher::new(algorithm));
         Ok(self.hold(repository, Session { id, path, file: Arc::new(file), hasher, algorithm, size: 0 }))
     }
@@ -175,11 +174,7 @@ impl Uploads {
     }
 
     /// Takes up a session of this repository.
-    pub async fn resume(
-        &self,
-        repository: &Repository,
-        id: UploadId,
-    ) -> Result<OwnedMutexGuard<Session>, UploadError> {
+    pub async fn resume(&self, repository: &Repository, id: UploadId) -> Result<OwnedMutexGuard<Session>, UploadError> {
         {
             let mut sessions = self.sessions();
             if let Some(entry) = sessions.get_mut(&id) {
@@ -206,8 +201,7 @@ impl Uploads {
         if self.count() >= self.max {
             return Err(UploadError::TooMany(self.max));
         }
-        let session =
-            Session { id, path, file: Arc::new(file), hasher: None, algorithm: Algorithm::Sha256, size };
+        let session = Session { id, path, file: Arc::new(file), hasher: None, algorithm: Algorithm::Sha256, size };
         // Another request may have taken it up meanwhile; then that one has it.
         if self.sessions().contains_key(&id) {
             return Err(UploadError::Busy(id));

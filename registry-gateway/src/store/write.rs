@@ -60,7 +60,7 @@ impl Store {
             Err(errno) => return Err(StoreError::io("lock", path)(errno.into())),
         }
         if made {
-            for folder in tree.parents() {
+            for folder in tree.folders() {
                 sync_folder(&folder)?;
             }
         }
@@ -87,6 +87,7 @@ impl Store {
         file.sync_data().map_err(StoreError::io("sync", from))?;
         crash::point("blob-synced");
         let to = self.tree.blob(digest);
+        self.make_folder(digest)?;
         match std::fs::hard_link(from, &to) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -103,6 +104,16 @@ impl Store {
         crash::point("blob-folder-synced");
         std::fs::remove_file(from).map_err(StoreError::io("remove", from))?;
         Ok(())
+    }
+
+    /// Each folder is made once, and is durable before anything is put into it.
+    fn make_folder(&self, digest: &Digest) -> Result<(), StoreError> {
+        let folder = self.tree.blob_folder(digest);
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => folder.parent().map_or(Ok(()), sync_folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(StoreError::io("make folder", folder)(error)),
+        }
     }
 
     /// Moves a blob whose bytes do not match its name out of the way, where a person can look at it. Blocking.
@@ -184,6 +195,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let digest = Digest::sha256(b"good");
+        std::fs::create_dir(store.tree().blob_folder(&digest)).unwrap();
         std::fs::write(store.tree().blob(&digest), b"go").unwrap();
         let (path, file) = staged(&store, "a", b"good");
         store.publish(&path, &file, 4, &digest).unwrap();

@@ -66,7 +66,9 @@ fn path_traversal_in_every_spelling_is_refused() {
 #[test]
 fn digest_that_is_no_digest_is_not_taken_for_a_tag() {
     let hex = Digest::sha256(b"x").hex();
-    for wrong in ["sha256:baddigeststring", "sha256:..", &format!("sha256:{}", hex.to_uppercase()), "md5:abc", ":", "a:"] {
+    for wrong in
+        ["sha256:baddigeststring", "sha256:..", &format!("sha256:{}", hex.to_uppercase()), "md5:abc", ":", "a:"]
+    {
         assert_eq!(get(&format!("/v2/a/manifests/{wrong}")).unwrap_err().code, Code::DigestInvalid, "{wrong}");
         assert_eq!(get(&format!("/v2/a/blobs/{wrong}")).unwrap_err().code, Code::DigestInvalid, "{wrong}");
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use super::*;
 
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 fn pieces(pieces: &[&[u8]]) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin {
     futures_util::stream::iter(pieces.iter().map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>())

@@ -1,0 +1,14 @@
+//! One test binary for the gateway as clients see it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a failure is a failed test, a skip is said loudly"
+)]
+
+mod admission;
+mod attacks;
+mod durability;
+mod protocol;
+mod retention;
+mod support;

@@ -1,0 +1,216 @@
+//! Retention over HTTP: what goes, what stays, what comes back, and the sweep behind it.
+
+use jiff::{SignedDuration, Timestamp};
+use nebh_gateway::sweep;
+use nebh_oci::digest::Digest;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{SETTINGS, Server, head, image};
+
+const REPOSITORY: &str = "shop/api";
+
+fn later(days: i64) -> Timestamp {
+    Timestamp::now() + SignedDuration::from_hours(24 * days)
+}
+
+async fn present(server: &Server, name: &str) -> bool {
+    server.get(&format!("/v2/{REPOSITORY}/manifests/{name}")).await.status() == StatusCode::OK
+}
+
+async fn plan(server: &Server) -> Value {
+    server.ask("retention/plan").await
+}
+
+fn fate<'a>(plan: &'a Value, tag: &str) -> (&'a str, &'a str) {
+    let verdicts = plan["repositories"].as_array().unwrap().iter().flat_map(|one| one["verdicts"].as_array().unwrap());
+    let found = verdicts.into_iter().find(|one| one["tags"].as_array().unwrap().contains(&tag.into())).unwrap();
+    (found["fate"].as_str().unwrap(), found["because"].as_str().unwrap())
+}
+
+async fn apply(server: &Server, plan: &Value, confirm: bool) -> (StatusCode, Value) {
+    server.order("retention/apply", &json!({ "digest": plan["digest"], "confirm": confirm })).await
+}
+
+#[tokio::test]
+async fn oldest_unpinned_version_goes_with_its_signatures_and_can_be_restored() {
+    let server = Server::start().await;
+    let pinned = server.push_signed(REPOSITORY, "zero", "v0").await;
+    server.push_signed_release(REPOSITORY, "1.0.0", &pinned).await;
+    let mut images = Vec::new();
+    for version in ["v1", "v2", "v3"] {
+        images.push(server.push_signed(REPOSITORY, version, version).await);
+    }
+    let plan = plan(&server).await;
+    assert_eq!(fate(&plan, "v0"), ("keep", "part-of"));
+    assert_eq!(fate(&plan, "1.0.0"), ("keep", "pinned"));
+    assert_eq!(fate(&plan, "v1"), ("drop", "beyond-recent"));
+    assert_eq!(fate(&plan, "v3"), ("keep", "recent"));
+    let signature = format!("sha256-{}.sig", images[0].digest().hex());
+    assert_eq!(fate(&plan, &signature), ("drop", "with"));
+    let (status, applied) = apply(&server, &plan, false).await;
+    assert_eq!(status, StatusCode::OK, "{applied}");
+    assert!(applied["applied"]["tags"].as_array().unwrap().contains(&json!("shop/api:v1")), "{applied}");
+    assert!(!present(&server, "v1").await && !present(&server, &signature).await);
+    assert!(!present(&server, &images[0].digest().to_string()).await);
+    for name in ["v0", "1.0.0", "v2", "v3"] {
+        assert!(present(&server, name).await, "{name}");
+    }
+    // The bytes wait as long as it can be restored.
+    sweep::pass(&server.gateway, later(13)).await.unwrap();
+    sweep::pass(&server.gateway, later(13)).await.unwrap();
+    let (status, _) = server.order("retention/restore", &json!({ "repository": REPOSITORY, "name": "v1" })).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(present(&server, "v1").await && present(&server, &signature).await);
+    let layer = Digest::sha256(b"layer of v1");
+    let found = server.get(&format!("/v2/{REPOSITORY}/blobs/{layer}")).await;
+    assert_eq!(found.text().await.unwrap(), "layer of v1");
+    // Restored whole: its signature still speaks for it.
+    assert_eq!(server.put(REPOSITORY, "again", &images[0]).await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn dropped_version_is_gone_for_good_after_its_time_and_only_its_own_bytes_go() {
+    let server = Server::start().await;
+    let shared = server.push_blob(REPOSITORY, b"shared").await;
+    for version in ["v1", "v2", "v3"] {
+        server.push_signed(REPOSITORY, version, version).await;
+    }
+    let plan = plan(&server).await;
+    assert_eq!(apply(&server, &plan, false).await.0, StatusCode::OK);
+    let layer = |name: &str| server.gateway.store.tree().blob(&Digest::sha256(format!("layer of {name}").as_bytes()));
+    assert!(layer("v1").exists());
+    let forgotten = sweep::pass(&server.gateway, later(15)).await.unwrap();
+    assert!(forgotten.forgotten > 0 && forgotten.condemned > 0 && forgotten.removed == 0, "{forgotten:?}");
+    assert!(layer("v1").exists());
+    let gone = sweep::pass(&server.gateway, later(17)).await.unwrap();
+    assert!(gone.removed > 0, "{gone:?}");
+    assert!(!layer("v1").exists() && layer("v2").exists() && layer("v3").exists());
+    assert!(!server.gateway.store.tree().blob(&shared).exists());
+    let (status, _) = server.order("retention/restore", &json!({ "repository": REPOSITORY, "name": "v1" })).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    // The same image can come back by an ordinary push.
+    server.push_signed(REPOSITORY, "v1", "v1").await;
+    assert!(layer("v1").exists());
+}
+
+#[tokio::test]
+async fn condemned_blob_that_a_pusher_asks_for_is_kept() {
+    let server = Server::start().await;
+    let digest = server.push_blob("open/one", b"old").await;
+    assert_eq!(sweep::pass(&server.gateway, later(2)).await.unwrap().condemned, 1);
+    let path = format!("/v2/open/one/blobs/{digest}");
+    assert_eq!(server.send(Method::HEAD, &path, &[], "").await.status(), StatusCode::OK);
+    assert_eq!(sweep::pass(&server.gateway, later(0)).await.unwrap().removed, 0);
+    assert_eq!(server.get(&path).await.text().await.unwrap(), "old");
+}
+
+#[tokio::test]
+async fn manifest_push_takes_back_the_condemnation_of_its_blobs() {
+    let server = Server::start().await;
+    let manifest = server.push_image_blobs("open/one", "one").await;
+    assert_eq!(sweep::pass(&server.gateway, later(2)).await.unwrap().condemned, 2);
+    assert_eq!(server.put("open/one", "v1", &manifest).await.status(), StatusCode::CREATED);
+    for days in [3, 30, 300] {
+        assert_eq!(sweep::pass(&server.gateway, later(days)).await.unwrap().removed, 0);
+    }
+}
+
+#[tokio::test]
+async fn plan_that_is_not_what_was_looked_at_is_not_applied() {
+    let server = Server::start().await;
+    for version in ["v1", "v2", "v3"] {
+        server.push_signed(REPOSITORY, version, version).await;
+    }
+    let seen = plan(&server).await;
+    server.push_signed(REPOSITORY, "v4", "v4").await;
+    let (status, answer) = apply(&server, &seen, true).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains(seen["digest"].as_str().unwrap()), "{answer}");
+    assert!(present(&server, "v1").await);
+}
+
+#[tokio::test]
+async fn plan_that_drops_most_of_a_repository_needs_confirmation() {
+    let server = Server::start().await;
+    for version in ["v1", "v2", "v3", "v4", "v5"] {
+        server.push_signed(REPOSITORY, version, version).await;
+    }
+    let plan = plan(&server).await;
+    assert_eq!(plan["needs_confirmation"], json!([REPOSITORY]));
+    let (status, answer) = apply(&server, &plan, false).await;
+    assert_eq!(status, StatusCode::PRECONDITION_REQUIRED);
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("3 of 5 versions"), "{answer}");
+    assert_eq!(apply(&server, &plan, true).await.0, StatusCode::OK);
+    assert!(!present(&server, "v3").await && present(&server, "v4").await);
+}
+
+#[tokio::test]
+async fn what_a_host_reports_stays_until_it_reports_otherwise() {
+    let server = Server::start().await;
+    let first = server.push_signed(REPOSITORY, "v1", "v1").await;
+    for version in ["v2", "v3"] {
+        server.push_signed(REPOSITORY, version, version).await;
+    }
+    let used = json!({ "repository": REPOSITORY, "digest": first.digest(), "why": "running" });
+    let (status, _) = server.order("hosts/n1/report", &json!({ "uses": [used] })).await;
+    assert_eq!(status, StatusCode::OK);
+    let explained = server.ask(&format!("explain/retention?repository={REPOSITORY}&name=v1")).await;
+    assert_eq!(explained["verdict"]["reason"], "in use: n1 (running)");
+    assert_eq!(server.order("hosts/n1/report", &json!({ "uses": [] })).await.0, StatusCode::OK);
+    assert_eq!(fate(&plan(&server).await, "v1").0, "drop");
+}
+
+#[tokio::test]
+async fn pin_by_hand_holds_a_tag_in_place_and_out_of_retention() {
+    let server = Server::start().await;
+    let first = server.push_signed(REPOSITORY, "v1", "v1").await;
+    for version in ["v2", "v3"] {
+        server.push_signed(REPOSITORY, version, version).await;
+    }
+    let order = json!({ "repository": REPOSITORY, "name": "v1", "reason": "the auditor's copy" });
+    let (status, pinned) = server.order("pins", &order).await;
+    assert_eq!((status, &pinned["digest"]), (StatusCode::OK, &json!(first.digest())));
+    assert_eq!(fate(&plan(&server).await, "v1"), ("keep", "pinned"));
+    let second = image("v2");
+    assert_eq!(server.put(REPOSITORY, "v1", &second).await.status(), StatusCode::FORBIDDEN);
+    let pins = server.ask("pins").await;
+    assert_eq!(pins["pins"][0]["reason"], "the auditor's copy");
+    let none = json!({ "repository": REPOSITORY, "name": "v9", "reason": "x" });
+    assert_eq!(server.order("pins", &none).await.0, StatusCode::NOT_FOUND);
+    let empty = json!({ "repository": REPOSITORY, "name": "v1", "reason": " " });
+    assert_eq!(server.order("pins", &empty).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn release_that_a_channel_head_names_stays_after_it_is_unpinned() {
+    let server = Server::start().await;
+    let first = server.push_signed(REPOSITORY, "v1", "v1").await;
+    let release = server.push_signed_release(REPOSITORY, "1.0.0", &first).await;
+    let head = head("stable", REPOSITORY, 1, &release, 30, &server.keys.releaser);
+    assert_eq!(server.push_artifact(REPOSITORY, &head).await.status(), StatusCode::CREATED);
+    assert_eq!(server.order("unpin", &json!({ "repository": REPOSITORY, "name": "1.0.0" })).await.0, StatusCode::OK);
+    for version in ["v2", "v3", "v4"] {
+        server.push_signed(REPOSITORY, version, version).await;
+    }
+    let plan = plan(&server).await;
+    assert_eq!(fate(&plan, "1.0.0"), ("keep", "channel"));
+    assert_eq!(fate(&plan, "channel.stable"), ("keep", "channel-head"));
+    assert_eq!(fate(&plan, "v1"), ("keep", "part-of"));
+    assert_eq!(fate(&plan, "v2"), ("drop", "beyond-recent"));
+}
+
+#[tokio::test]
+async fn repository_without_keep_loses_nothing() {
+    let server = Server::with(&SETTINGS.replace("keep: { recent: 2 }", "keep: { recent: 1 }").replacen(
+        ", keep: { recent: 1 }",
+        "",
+        1,
+    ))
+    .await;
+    for version in ["v1", "v2", "v3"] {
+        server.push_signed(REPOSITORY, version, version).await;
+    }
+    let plan = plan(&server).await;
+    assert_eq!(fate(&plan, "v1"), ("keep", "no-rule"));
+}
