@@ -7,7 +7,7 @@ use nebh_face::{Exit, Failure, Globals, Out};
 
 /// Containers fit for serious production: hermetic builds, a verifying registry gateway, releases that can always go back.
 #[derive(Debug, Parser)]
-#[command(name = "nebh", version, propagate_version = true, infer_subcommands = false)]
+#[command(name = "nebh", version, infer_subcommands = false)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -68,5 +68,15 @@ async fn dispatch(command: Command, globals: &Globals) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "nebh", &mut std::io::stdout());
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_all_commands_and_flags_are_unambiguous() {
+        Cli::command().debug_assert();
     }
 }

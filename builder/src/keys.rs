@@ -63,7 +63,8 @@ pub fn create(dir: &Path, name: &str, passphrase: &Passphrase) -> Result<Written
     if name.is_empty() || name.starts_with('.') || name.contains('/') {
         return Err(Failure::new(Exit::Usage, format!("`{name}` is no name for a key")));
     }
-    let (private, public) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pub")));
+    let beside = |name: String| if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) };
+    let (private, public) = (beside(format!("{name}.key")), beside(format!("{name}.pub")));
     for file in [&private, &public] {
         if file.symlink_metadata().is_ok() {
             return Err(Failure::new(Exit::Usage, format!("{} exists", file.display()))
