@@ -6,6 +6,7 @@ pub mod channel;
 pub mod key;
 pub mod lock;
 pub mod release;
+pub mod service;
 pub mod sign;
 pub mod signer;
 
@@ -25,6 +26,9 @@ pub enum Command {
     /// Channels: the signed head that hosts follow.
     #[command(subcommand)]
     Channel(channel::Command),
+    /// The build service.
+    #[command(subcommand)]
+    Builder(service::Command),
 }
 
 /// Runs one command.
@@ -35,5 +39,6 @@ pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
         Command::Key(command) => key::run(&command, globals),
         Command::Release(command) => release::run(command, globals).await,
         Command::Channel(command) => channel::run(command, globals).await,
+        Command::Builder(command) => service::run(command, globals).await,
     }
 }

@@ -28,6 +28,7 @@ use crate::source::Checkout;
 use crate::spec::{BUILDSPEC_FILE, Buildspec, Step};
 use crate::step::{RustInputs, files, rust};
 use crate::store::{Store, Work};
+use crate::upstream::UpstreamSettings;
 
 /// An image that this builder made, with all that a statement about it needs.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub struct BuildOptions {
     pub offline: bool,
     /// Build even if the plan is known.
     pub again: bool,
+    /// Where inputs come from, where that is not what this machine's clients use.
+    pub upstreams: UpstreamSettings,
 }
 
 /// What a commit asks for, read and checked; nothing was fetched yet.
@@ -110,7 +113,7 @@ pub async fn build(
         return Ok(built(manifest, true));
     }
     let inputs = InputArchive::open(store.inputs()).map_err(|error| internal(&error))?;
-    crate::inputs::bring(&lock, &inputs, options.offline, events).await?;
+    crate::inputs::bring(&lock, &inputs, store, &options.upstreams, options.offline, events).await?;
     let build = Build { checkout: &checkout, lock: &lock, plan: &plan, store, inputs: &inputs, work: store.work()?, events };
     let application = build.steps().await?;
     let manifest = build.assemble(application).await?;

@@ -21,6 +21,7 @@ use nebh_trust::statement::{CYCLONEDX_BOM, SLSA_PROVENANCE_V1, SPDX_DOCUMENT};
 
 use crate::registry;
 
+pub mod built;
 pub mod provenance;
 #[cfg(test)]
 pub(crate) mod twin;

@@ -13,6 +13,7 @@
 
 pub mod http;
 pub mod intake;
+pub mod maker;
 pub mod queue;
 pub mod reference;
 pub mod remote;
@@ -74,7 +75,7 @@ impl Service {
 
     /// Where copies of the projects' repositories are kept.
     pub fn mirrors(&self) -> PathBuf {
-        self.settings.state.join("git")
+        self.settings.mirrors()
     }
 }
 
@@ -104,16 +105,16 @@ pub async fn serve<M: Maker>(
     let intake = tokio::spawn(intake::run(service.clone()));
     let worker = tokio::spawn(worker::run(service.clone(), maker, stop.clone()));
     let asked = |mut stop: watch::Receiver<bool>| async move { worker::asked_to_stop(&mut stop).await };
-    let server = axum::serve(listener, http::router(service)).with_graceful_shutdown(asked(stop.clone()));
-    let served = tokio::select! {
-        served = server.into_future() => served,
+    let serving = axum::serve(listener, http::router(service)).with_graceful_shutdown(asked(stop.clone()));
+    let result = tokio::select! {
+        result = serving.into_future() => result,
         // Readers of events would keep the service for as long as they read.
         () = async { asked(stop).await; tokio::time::sleep(FAREWELL).await } => Ok(()),
     };
     intake.abort();
     drop(intake.await);
     drop(worker.await);
-    served.map_err(|error| Failure::new(Exit::Failed, "the build service stopped serving").because(&error))
+    result.map_err(|error| Failure::new(Exit::Failed, "the build service stopped serving").because(&error))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::{registry, release};
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Make a release from the release.yaml of a commit, sign it, and push it under its release tag, which is a pin.
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Add a releaser's signature. With tag and digest given, the release tag is put afterwards.
     Sign {
         /// HOST/REPOSITORY:VERSION or HOST/REPOSITORY:VERSION@DIGEST.
@@ -102,18 +102,19 @@ async fn show(reference: &Reference, globals: &Globals) -> Result<(), Failure> {
     let (release, statement) = release::show(&registry::client()?, reference).await?;
     let mut value = wire(&release);
     value["statement"] = serde_json::to_value(&statement).unwrap_or(Value::Null);
-    let mut text = format!(
-        "release  {} {}  {}\ncommit   {}  counter {}\n",
-        statement.name, release.version, release.digest, release.commit, release.counter
+    let mut lines = vec![
+        format!("release  {} {}  {}", statement.name, release.version, release.digest),
+        format!("commit   {}  counter {}", release.commit, release.counter),
+    ];
+    let images = statement.images.iter();
+    lines.extend(
+        images.map(|image| format!("image    {}  {}/{}", image.digest, image.platform.os, image.platform.architecture)),
     );
-    for image in &statement.images {
-        text.push_str(&format!("image    {}  {}/{}\n", image.digest, image.platform.os, image.platform.architecture));
-    }
-    text.push_str(&format!("config   {}\n", statement.config.snapshot));
-    for (name, dataset) in &statement.data {
-        text.push_str(&format!("data     {}  {}\n", name.as_str(), dataset.mount.as_str()));
-    }
-    text.push_str(&format!("verified: no; ask with  nebh verify {reference}"));
+    lines.push(format!("config   {}", statement.config.snapshot));
+    let data = statement.data.iter();
+    lines.extend(data.map(|(name, dataset)| format!("data     {}  {}", name.as_str(), dataset.mount.as_str())));
+    lines.push(format!("verified: no; ask with  nebh verify {reference}"));
+    let text = lines.join("\n");
     Out::new(globals).result(&text, &value, &release.digest.to_string());
     Ok(())
 }

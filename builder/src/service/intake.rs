@@ -18,7 +18,7 @@ use crate::git::{GitError, Remote, RemoteRef};
 /// Pause after a repository did not answer; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause. A forge that comes back is noticed within it.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// Reads references for as long as the service runs. Safe to drop at any await.
 pub async fn run(service: Arc<Service>) {

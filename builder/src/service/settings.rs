@@ -11,6 +11,7 @@ use nebh_oci::names::{Repository, RepositoryAddress};
 use serde::Deserialize;
 
 use super::reference::{RefKind, RefName};
+use crate::upstream::UpstreamSettings;
 
 /// Stands for the version in a pattern of release tags.
 const VERSION: &str = "{version}";
@@ -26,6 +27,8 @@ pub struct Settings {
     pub projects: BTreeMap<Repository, Project>,
     /// Keys.
     pub sign: SignSettings,
+    /// Where inputs come from, where that is not what this machine's clients use.
+    pub upstreams: UpstreamSettings,
 }
 
 /// One project.
@@ -133,13 +136,18 @@ impl ReleaseTags {
 }
 
 impl Settings {
+    /// Where copies of the projects' repositories are kept.
+    pub fn mirrors(&self) -> PathBuf {
+        self.state.join("git")
+    }
+
     /// Reads the text of `file`.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Failure> {
         let shown = file.display().to_string();
         let raw: RawSettings = nebh_face::document::parse(&shown, text)?;
         let base = file.parent().unwrap_or(Path::new(""));
         if !raw.listen.ip().is_loopback() && !raw.listen_beyond_this_machine {
-            return Err(wrong(&shown, format!("`listen` {} is reachable from other machines", raw.listen)).next(
+            return Err(wrong(&shown, &format!("`listen` {} is reachable from other machines", raw.listen)).next(
                 "the API tells anybody what was built: put a proxy with access control in front, \
                  and then say `listen-beyond-this-machine: true`",
             ));
@@ -148,7 +156,7 @@ impl Settings {
         for project in raw.projects {
             let project = project.check(&shown, base)?;
             if let Some(twice) = projects.insert(project.name.clone(), project) {
-                return Err(wrong(&shown, format!("project `{}` stands there twice", twice.name)));
+                return Err(wrong(&shown, &format!("project `{}` stands there twice", twice.name)));
             }
         }
         if raw.sign.releaser.is_none()
@@ -156,7 +164,7 @@ impl Settings {
         {
             return Err(wrong(
                 &shown,
-                format!("project `{}` makes releases, and `sign.releaser` is not set", project.name),
+                &format!("project `{}` makes releases, and `sign.releaser` is not set", project.name),
             ));
         }
         Ok(Self {
@@ -168,11 +176,12 @@ impl Settings {
                 releaser: raw.sign.releaser.map(|path| base.join(path)),
                 passphrase_file: raw.sign.passphrase_file.map(|path| base.join(path)),
             },
+            upstreams: raw.upstreams,
         })
     }
 }
 
-fn wrong(file: &str, what: String) -> Failure {
+fn wrong(file: &str, what: &str) -> Failure {
     Failure::new(Exit::Usage, format!("{file}: {what}"))
 }
 
@@ -185,6 +194,8 @@ struct RawSettings {
     state: PathBuf,
     projects: Vec<RawProject>,
     sign: RawSign,
+    #[serde(default)]
+    upstreams: UpstreamSettings,
 }
 
 #[derive(Deserialize)]
@@ -226,7 +237,7 @@ struct RawSign {
 
 impl RawProject {
     fn check(self, file: &str, base: &Path) -> Result<Project, Failure> {
-        let bad = |what: String| wrong(file, format!("project `{}`: {what}", self.name));
+        let bad = |what: String| wrong(file, &format!("project `{}`: {what}", self.name));
         let name: Repository = self.name.parse().map_err(|error| bad(format!("{error}")))?;
         if self.source.starts_with('-') || self.source.is_empty() {
             return Err(bad(format!("`source` `{}` is no address of a repository", self.source)));

@@ -120,7 +120,8 @@ async fn unsigned_and_wrongly_signed_requests_change_nothing() {
     let body = serde_json::to_vec(&main_at("x")).unwrap();
     let good = signature(SECRET.as_bytes(), &body).unwrap();
     let wrong = signature(b"another secret, as long as it", &body).unwrap();
-    let cases: [(&str, &[(&str, &str)], u16); 5] = [
+    type Header<'a> = (&'a str, &'a str);
+    let cases: [(&str, &[Header<'_>], u16); 5] = [
         ("missing_signature", &[], 401),
         ("sha1_only", &[("x-hub-signature", "sha1=00")], 401),
         ("bad_signature", &[("x-hub-signature-256", &wrong)], 401),
@@ -156,7 +157,7 @@ async fn huge_body() {
     assert_eq!((sent.status, &sent.body["error"]), (413, &json!("too_large")));
     // The same without saying how long it will be.
     let chunks =
-        futures_util::stream::iter((0..BODY_BYTES_MAX / 65536 + 1).map(|_| Ok::<_, std::io::Error>(vec![b' '; 65536])));
+        futures_util::stream::iter((0..=BODY_BYTES_MAX / 65536).map(|_| Ok::<_, std::io::Error>(vec![b' '; 65536])));
     let response = reqwest::Client::new()
         .post(format!("{}/hooks/shop/api", running.url))
         .body(reqwest::Body::wrap_stream(chunks))
