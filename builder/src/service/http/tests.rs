@@ -7,6 +7,8 @@ use super::super::tests::{Recorder, Running, SECRET, Site};
 use super::super::webhook::{TRIGGER_EVENT, signature};
 use super::*;
 
+type Header<'a> = (&'a str, &'a str);
+
 struct Sent {
     status: u16,
     body: Value,
@@ -120,7 +122,6 @@ async fn unsigned_and_wrongly_signed_requests_change_nothing() {
     let body = serde_json::to_vec(&main_at("x")).unwrap();
     let good = signature(SECRET.as_bytes(), &body).unwrap();
     let wrong = signature(b"another secret, as long as it", &body).unwrap();
-    type Header<'a> = (&'a str, &'a str);
     let cases: [(&str, &[Header<'_>], u16); 5] = [
         ("missing_signature", &[], 401),
         ("sha1_only", &[("x-hub-signature", "sha1=00")], 401),
