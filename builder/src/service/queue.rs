@@ -183,7 +183,10 @@ impl Queue {
         .bind(lease_until.as_microsecond())
         .fetch_optional(&self.writer)
         .await?;
-        self.changed();
+        // A claim that found nothing changed nothing: to say so would wake the worker that asked, for ever.
+        if row.is_some() {
+            self.changed();
+        }
         row.map(Build::try_from).transpose()
     }
 
