@@ -2,9 +2,11 @@
 
 use nebh_face::{Failure, Globals};
 
+pub mod build;
 pub mod channel;
 pub mod key;
 pub mod lock;
+mod progress;
 pub mod release;
 pub mod service;
 pub mod sign;
@@ -15,6 +17,8 @@ pub mod signer;
 pub enum Command {
     /// Resolve every input of a buildspec into its lock.
     Lock(lock::Args),
+    /// Build the image of a commit.
+    Build(build::Args),
     /// Add a signature, in both forms, to something that is pushed already.
     Sign(sign::Args),
     /// Key pairs in cosign's format.
@@ -35,6 +39,7 @@ pub enum Command {
 pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     match command {
         Command::Lock(args) => lock::run(&args, globals).await,
+        Command::Build(args) => build::run(&args, globals).await,
         Command::Sign(args) => sign::run(&args, globals).await,
         Command::Key(command) => key::run(&command, globals),
         Command::Release(command) => release::run(command, globals).await,

@@ -137,14 +137,19 @@ impl TarReader<'_> {
     }
 
     fn meta(&self, header: &tar::Header) -> Result<Meta, TarTreeError> {
-        let id = |id: io::Result<u64>| {
+        let old = header.as_old();
+        // Some packers leave the fields of the owner empty: that is nobody in particular, so root.
+        let id = |field: &[u8], id: io::Result<u64>| {
+            if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+                return Ok(0);
+            }
             u32::try_from(id.map_err(broken(self.member))?)
                 .map_err(|_| broken(self.member)(io::Error::other("an owner is out of range")))
         };
         Ok(Meta {
             mode: header.mode().map_err(broken(self.member))? & 0o7777,
-            uid: id(header.uid())?,
-            gid: id(header.gid())?,
+            uid: id(&old.uid, header.uid())?,
+            gid: id(&old.gid, header.gid())?,
             mtime: header.mtime().map_err(broken(self.member))?,
         })
     }
