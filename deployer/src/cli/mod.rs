@@ -3,6 +3,7 @@
 mod data;
 mod node;
 mod operate;
+mod run;
 mod sentence;
 mod watch;
 

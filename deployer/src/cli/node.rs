@@ -9,6 +9,8 @@ use crate::machine::{AppName, DataWish, GenerationId, RollbackWish, Side};
 /// Commands under `node`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Run the agent: drive this node's applications until a signal comes. What runs goes on without it.
+    Run,
     /// Make a release ready on this node, without touching what serves.
     Prepare {
         #[command(flatten)]
@@ -106,6 +108,7 @@ impl From<Want> for RollbackWish {
 /// Runs one command under `node`.
 pub(super) async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     match command {
+        Command::Run => super::run::serve(globals).await,
         Command::Prepare { of, to } => operate::prepare(globals, of.app, to).await,
         Command::Switch { of, to, no_wait } => operate::switch(globals, of.app, to, no_wait).await,
         Command::Commit { of } => operate::commit(globals, of.app).await,
