@@ -19,6 +19,7 @@ CREATE TABLE builds (
     project     TEXT   NOT NULL,
     reference   TEXT   NOT NULL,
     commit_id   TEXT   NOT NULL,
+    destination TEXT   NOT NULL,
     state       TEXT   NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed')),
     attempt     BIGINT NOT NULL,
     lease_until BIGINT,
@@ -27,7 +28,8 @@ CREATE TABLE builds (
     finished    BIGINT,
     outcome     TEXT,
     failure     TEXT,
-    UNIQUE (project, reference, commit_id)
+    -- A project that moves to another registry is built there too.
+    UNIQUE (project, reference, commit_id, destination)
 );
 CREATE INDEX builds_waiting ON builds (created) WHERE state IN ('queued', 'running');
 

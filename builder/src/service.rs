@@ -59,7 +59,7 @@ impl Service {
         let failed = |error: queue::QueueError| {
             Failure::new(Exit::Failed, format!("cannot open the queue in {}", state.display())).because(&error)
         };
-        let queue = Queue::open(&state.join("queue.sqlite")).await.map_err(failed)?;
+        let queue = Queue::open(&state.join("builds.sqlite")).await.map_err(failed)?;
         // We hold the lock, so no other service is alive, and whatever a lease says is over.
         let put_back = queue.recover(Timestamp::MAX, Timestamp::now()).await.map_err(failed)?;
         if put_back > 0 {

@@ -38,7 +38,7 @@ projects:
     to: $GATEWAY/shop/ledger
 sign: { builder: keys/builder.key, releaser: keys/releaser.key }
 END
-head -c 24 /dev/urandom | base64 >webhook.secret
+(umask 077 && head -c 24 /dev/urandom | base64 >webhook.secret)
 
 # The payments live on btrfs, where a snapshot takes a millisecond.
 truncate -s 1G data.img

@@ -21,10 +21,10 @@ commit() { # folder message
 }
 push() { run git -C ledger push -q origin "$@"; }
 
-# Waits for a build to end; `nebh builder list` shows them all.
+# Waits for the newest build of a reference to end; `nebh builder list` shows them all, the newest first.
 built() { # reference
     local end=$(($(date +%s) + 900)) line
-    while line=$(nebh builder list --url "http://$BUILDER" 2>/dev/null | grep -F "$1" | tail -n 1); do
+    while line=$(nebh builder list --url "http://$BUILDER" 2>/dev/null | grep -F "$1" | head -n 1); do
         case "$line" in *done*) break ;; *failed*) die "the build of $1 failed: $line" ;; esac
         [ "$(date +%s)" -lt "$end" ] || die "the build of $1 did not end"
         sleep 0.2

@@ -62,7 +62,7 @@ async fn pass(service: &Service) -> Result<bool, QueueError> {
         match references(project, service.mirrors()).await {
             Ok(references) => {
                 for delivery in &deliveries {
-                    settle(service, delivery, &references).await?;
+                    settle(service, project, delivery, &references).await?;
                 }
             }
             Err(error) => {
@@ -75,10 +75,18 @@ async fn pass(service: &Service) -> Result<bool, QueueError> {
     Ok(clean)
 }
 
-async fn settle(service: &Service, delivery: &Delivery, references: &[RemoteRef]) -> Result<(), QueueError> {
+async fn settle(
+    service: &Service,
+    project: &Project,
+    delivery: &Delivery,
+    references: &[RemoteRef],
+) -> Result<(), QueueError> {
     match references.iter().find(|known| known.name == delivery.reference.full()) {
         Some(found) => {
-            let build = service.queue.enqueue(delivery, found.commit.as_str(), Timestamp::now()).await?;
+            let build = service
+                .queue
+                .enqueue(delivery, found.commit.as_str(), &project.to.to_string(), Timestamp::now())
+                .await?;
             tracing::info!(project = delivery.project, %build, reference = %delivery.reference, "queued");
             Ok(())
         }

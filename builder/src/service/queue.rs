@@ -7,7 +7,7 @@
 //!                └────────────┘ at most ATTEMPTS_MAX times
 //! ```
 //!
-//! A delivery is durable before it is answered. A reference at a commit is one build, however many deliveries name it:
+//! A delivery is durable before it is answered. A reference at a commit is one build per destination, however many deliveries name it:
 //! the `UNIQUE` row says so, not the code. A worker proves by its attempt number that a build is still its own, so one that
 //! was thought dead can finish nothing.
 
@@ -134,19 +134,27 @@ impl Queue {
         Ok(())
     }
 
-    /// The delivery's reference is at `commit`: queues its build, or finds the one that is there. Once per delivery.
-    pub async fn enqueue(&self, delivery: &Delivery, commit: &str, now: Timestamp) -> Result<BuildId, QueueError> {
+    /// The delivery's reference is at `commit`: queues its build for `destination`, or finds the one that is there. Once per
+    /// delivery.
+    pub async fn enqueue(
+        &self,
+        delivery: &Delivery,
+        commit: &str,
+        destination: &str,
+        now: Timestamp,
+    ) -> Result<BuildId, QueueError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let fresh = uuid::Uuid::now_v7().to_string();
         let (id,): (String,) = sqlx::query_as(
-            "INSERT INTO builds (id, project, reference, commit_id, state, attempt, created) \
-             VALUES ($1, $2, $3, $4, 'queued', 0, $5) \
-             ON CONFLICT (project, reference, commit_id) DO UPDATE SET id = id RETURNING id",
+            "INSERT INTO builds (id, project, reference, commit_id, destination, state, attempt, created) \
+             VALUES ($1, $2, $3, $4, $5, 'queued', 0, $6) \
+             ON CONFLICT (project, reference, commit_id, destination) DO UPDATE SET id = id RETURNING id",
         )
         .bind(fresh)
         .bind(&delivery.project)
         .bind(delivery.reference.full())
         .bind(commit)
+        .bind(destination)
         .bind(now.as_microsecond())
         .fetch_one(&mut *transaction)
         .await?;

@@ -90,7 +90,7 @@ impl Shop {
         };
         let queue = &self.service.queue;
         queue.receive(&delivery, Timestamp::now()).await.unwrap();
-        let build = queue.enqueue(&delivery, &commit, Timestamp::now()).await.unwrap();
+        let build = queue.enqueue(&delivery, &commit, "r.example/shop", Timestamp::now()).await.unwrap();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let worker = tokio::spawn(worker::run(self.service.clone(), self.pipeline.clone(), stopped));
         let mut changes = queue.changes();

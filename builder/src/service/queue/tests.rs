@@ -25,7 +25,7 @@ async fn queue() -> (tempfile::TempDir, Queue) {
 
 async fn enqueued(queue: &Queue, id: &str, commit: &str) -> BuildId {
     assert_eq!(queue.receive(&delivery(id), at(1)).await.unwrap(), Receipt::New);
-    queue.enqueue(&delivery(id), commit, at(1)).await.unwrap()
+    queue.enqueue(&delivery(id), commit, "r.example/shop", at(1)).await.unwrap()
 }
 
 #[tokio::test]
@@ -46,6 +46,11 @@ async fn one_reference_at_one_commit_is_one_build_whoever_asks() {
     assert_eq!(first, second);
     assert_ne!(first, other);
     assert_eq!(queue.builds(Some("shop/api")).await.unwrap().len(), 2);
+
+    // The project moved to another registry, where nothing is yet.
+    queue.receive(&delivery("moved"), at(2)).await.unwrap();
+    let moved = queue.enqueue(&delivery("moved"), "c1", "other.example/shop", at(2)).await.unwrap();
+    assert_ne!(moved, first);
     assert!(queue.builds(Some("shop/other")).await.unwrap().is_empty());
 }
 
@@ -98,11 +103,11 @@ async fn failed_build_runs_again_only_when_triggered() {
 
     let trigger = Delivery { again: true, ..delivery("d3") };
     queue.receive(&trigger, at(4)).await.unwrap();
-    assert_eq!(queue.enqueue(&trigger, "c1", at(4)).await.unwrap(), id);
+    assert_eq!(queue.enqueue(&trigger, "c1", "r.example/shop", at(4)).await.unwrap(), id);
     let second = queue.claim(at(5), at(60)).await.unwrap().unwrap();
     queue.finish(&second, Err("again"), at(6)).await.unwrap();
     // The same delivery handled a second time asks for nothing more.
-    queue.enqueue(&trigger, "c1", at(7)).await.unwrap();
+    queue.enqueue(&trigger, "c1", "r.example/shop", at(7)).await.unwrap();
     assert!(queue.claim(at(8), at(60)).await.unwrap().is_none());
 }
 
@@ -122,7 +127,7 @@ async fn unread_deliveries_survive_until_their_reference_is_read() {
     queue.receive(&delivery("d2"), at(2)).await.unwrap();
     assert_eq!(queue.unread().await.unwrap(), [delivery("d1"), delivery("d2")]);
     queue.ignore(&delivery("d1"), "no such branch").await.unwrap();
-    queue.enqueue(&delivery("d2"), "c1", at(3)).await.unwrap();
+    queue.enqueue(&delivery("d2"), "c1", "r.example/shop", at(3)).await.unwrap();
     assert!(queue.unread().await.unwrap().is_empty());
     assert_eq!(
         queue.delivery_state("shop/api", "d1").await.unwrap(),

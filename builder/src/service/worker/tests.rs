@@ -25,7 +25,7 @@ async fn build_that_was_running_when_the_service_died_is_built_again_once() {
     let first = running.only_build(BuildState::Running).await;
     // kill -9 leaves the database as it is now, and nobody to tidy up: copy it as the next service will find it.
     let left = tempfile::tempdir().unwrap();
-    for name in ["queue.sqlite", "queue.sqlite-wal"] {
+    for name in ["builds.sqlite", "builds.sqlite-wal"] {
         std::fs::copy(site.path().join("state").join(name), left.path().join(name)).unwrap();
     }
     running.end().await;
