@@ -108,7 +108,7 @@ mod tests {
         let auth = STANDARD.encode("me:se:cret");
         let text = format!(
             r#"{{"auths":{{"localhost:5000":{{"auth":"{auth}"}},"https://a.example/":{{"username":"u","password":"p"}},
-                "https://index.docker.io/v1/":{{"auth":"{auth}"}},"b.example":{{}}}},"credsStore":"x"}}"#
+                "https://index.example/v1/":{{"auth":"{auth}"}},"b.example":{{}}}},"credsStore":"x"}}"#
         );
         let found = read(&text).unwrap();
         assert_eq!(found.len(), 2);
