@@ -90,6 +90,8 @@ pub struct Question<'a> {
     pub previous: Option<&'a Lock>,
     /// What of it is taken new.
     pub update: Update,
+    /// Debian's name of the architecture; see [`architecture`].
+    pub architecture: &'a str,
     /// The time.
     pub now: Timestamp,
 }
@@ -109,7 +111,7 @@ pub async fn lock(
     upstreams: &Upstreams,
     archive: &InputArchive,
 ) -> Result<Lock, ResolveError> {
-    let architecture = architecture()?;
+    let architecture = question.architecture;
     let request = Request::of(question.buildspec);
     let language = language(question)?;
     let same = |previous: &&Lock| {
@@ -310,3 +312,6 @@ fn check_not_older(index: &SuiteIndex, previous: Option<&Lock>) -> Result<(), Re
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,9 +83,14 @@ pub async fn run(args: &Args, globals: &Globals) -> Result<(), Failure> {
         Some(names) if names.is_empty() => Update::Everything,
         Some(names) => Update::Only(names.iter().cloned().collect()),
     };
-    let now = jiff::Timestamp::now();
-    let question =
-        Question { buildspec: &buildspec, cargo_lock: cargo_lock.as_deref(), previous: previous.as_ref(), update, now };
+    let question = Question {
+        buildspec: &buildspec,
+        cargo_lock: cargo_lock.as_deref(),
+        previous: previous.as_ref(),
+        update,
+        architecture: resolve::architecture()?,
+        now: jiff::Timestamp::now(),
+    };
     let lock = resolve::lock(&question, &upstreams, &archive).await?;
     let changed = previous.as_ref() != Some(&lock);
     if changed {

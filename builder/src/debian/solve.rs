@@ -1,4 +1,5 @@
-//! From a request to the set of packages that fulfils it, by the resolvo solver. Pure.
+//! From a request to the set of packages that fulfils it, by the resolvo solver. No I/O and no clock: the solver asks by an
+//! async trait, and every answer is ready at once.
 //!
 //! Every version of every package is something the solver may choose; of one name it may choose one. A dependency is a
 //! list of alternatives in the order of the field, a virtual package stands for those that provide it, `Conflicts` and

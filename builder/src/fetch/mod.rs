@@ -213,4 +213,4 @@ pub async fn fetch(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

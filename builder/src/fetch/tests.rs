@@ -13,7 +13,7 @@ use crate::spec::Buildspec;
 use crate::upstream::UpstreamSettings;
 
 /// Answers each request with what `answer` says of it, byte by byte, and closes the connection.
-async fn server(answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static) -> String {
+pub(crate) async fn server(answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (answer, count) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
@@ -33,7 +33,7 @@ async fn server(answer: impl Fn(&str, usize) -> Vec<u8> + Send + Sync + 'static)
     address
 }
 
-fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
