@@ -6,6 +6,7 @@
 //! BIGINT microseconds, `ON CONFLICT … RETURNING`), so that a second typed pool can stand beside this one.
 
 pub mod blobs;
+pub mod dropped;
 pub mod events;
 pub mod manifests;
 pub mod pins;

@@ -91,6 +91,8 @@ impl Gateway {
         let db = Db::open(&store.tree().database())
             .await
             .map_err(|error| Failure::new(Exit::Failed, failed("database")).because(&error))?;
+        // The database's own name must be as durable as what is in it.
+        store.sync_root().map_err(|error| Failure::new(Exit::Failed, failed("state")).because(&error))?;
         let uploads = Uploads::new(Arc::clone(&store), settings.limits.uploads);
         Ok(Arc::new(Self {
             settings,

@@ -193,7 +193,7 @@ async fn drop_one(
         applied.tags.push(format!("{repository}:{name}"));
     }
     let digest = verdict.digest();
-    if db::manifests::drop_manifest(tx, repository, &digest, &reason, now).await? {
+    if db::dropped::drop_manifest(tx, repository, &digest, &reason, now).await? {
         db::events::record(tx, "dropped", Some(repository), &digest.to_string(), &reason, now).await?;
         applied.manifests += 1;
     }
@@ -211,15 +211,15 @@ pub async fn restore(gateway: &Gateway, repository: &Repository, tag: &Tag, now:
     if present.is_some() {
         return Ok(false);
     }
-    for one in db::manifests::under(&mut tx, repository, &digest).await? {
-        db::manifests::restore(&mut tx, repository, &one).await?;
+    for one in db::dropped::under(&mut tx, repository, &digest).await? {
+        db::dropped::restore(&mut tx, repository, &one).await?;
     }
     db::tags::set(&mut tx, repository, tag, &digest, None, now).await?;
     for (name, to) in db::tags::dropped_attachments(&mut tx, repository).await? {
         let attached =
             matches!(crate::tag_kind(name.as_str()), retain::TagKind::Attached(subject) if subject == digest);
         if attached && db::tags::state_locked(&mut tx, repository, &name).await?.present.is_none() {
-            db::manifests::restore(&mut tx, repository, &to).await?;
+            db::dropped::restore(&mut tx, repository, &to).await?;
             db::tags::set(&mut tx, repository, &name, &to, None, now).await?;
         }
     }

@@ -57,7 +57,7 @@ fn announce(out: Out, settings: &Settings, address: &str) {
             Mode::Signed => "what the trust policy accepts",
             Mode::Release => "verified releases and channel heads",
         };
-        out.note(&format!("repositories {:<20} tags for {admits}; keeps {keep}", rule.pattern));
+        out.note(&format!("repositories {:<20} tags for {admits}; keeps {keep}", rule.pattern.as_str()));
     }
     if settings.rules.iter().any(|rule| rule.admit == Mode::Open) && settings.trust.is_none() {
         out.note("WARNING: this gateway is open. Give it settings with `trust:` and `admit: signed` before anybody relies on it.");

@@ -64,7 +64,7 @@ pub async fn pass(gateway: &Gateway, now: Timestamp) -> Result<Swept, SweepError
     let expired = gateway.uploads.expire(settings.limits.upload_age_max, SystemTime::now()).await?;
     swept.uploads = expired as u64;
     let mut tx = gateway.db.write().await?;
-    swept.forgotten = db::manifests::forget_dropped(&mut tx, before(now, settings.restorable)).await?;
+    swept.forgotten = db::dropped::forget_dropped(&mut tx, before(now, settings.restorable)).await?;
     swept.condemned = db::blobs::condemn(&mut tx, before(now, settings.grace), now, BATCH).await?;
     db::commit(tx).await?;
     let bound = before(now, settings.grace / CONDEMNED_PART);

@@ -240,7 +240,7 @@ async fn explain_admission(State(gateway): State<Arc<Gateway>>, Query(named): Qu
     let gathered = facts::gather(&gateway, repository, &digest, &manifest).await.map_err(facts_refusal)?;
     let facts = Facts {
         mode: rule.admit,
-        rule: &rule.pattern,
+        rule: rule.pattern.as_str(),
         repository,
         name: digest,
         subject: &gathered.subject,
@@ -264,7 +264,7 @@ async fn explain_admission(State(gateway): State<Arc<Gateway>>, Query(named): Qu
     let history = gateway.db.events(Some(repository), Some(&named.name), EVENTS_MAX).await?;
     Ok(answer(&json!({
         "version": 1, "repository": repository, "name": named.name, "digest": digest, "mode": rule.admit,
-        "rule": rule.pattern, "admitted": admitted, "kind": kind, "reason": reason,
+        "rule": rule.pattern.as_str(), "admitted": admitted, "kind": kind, "reason": reason,
         "attached": gathered.subject.attached.len(), "events": history,
     })))
 }

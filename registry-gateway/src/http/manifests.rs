@@ -381,7 +381,7 @@ pub async fn delete(
             for tag in db::tags::of_digest(&mut tx, repository, digest).await? {
                 db::tags::drop_tag(&mut tx, repository, &tag, "deleted with its manifest", now).await?;
             }
-            if !db::manifests::drop_manifest(&mut tx, repository, digest, "deleted", now).await? {
+            if !db::dropped::drop_manifest(&mut tx, repository, digest, "deleted", now).await? {
                 return Err(unknown(repository, name));
             }
             digest.to_string()

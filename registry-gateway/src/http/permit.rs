@@ -47,7 +47,7 @@ pub fn permits(settings: &Settings, _peer: Option<SocketAddr>, action: &Action) 
         | Action::Cancel(repository, _) => (repository, true),
     };
     match settings.rule(repository) {
-        Some(Rule { pattern, admit, .. }) => Ok(Permit { mode: *admit, rule: pattern.clone() }),
+        Some(Rule { pattern, admit, .. }) => Ok(Permit { mode: *admit, rule: pattern.to_string() }),
         None if writes => Err(Refusal::new(
             Code::Denied,
             format!(

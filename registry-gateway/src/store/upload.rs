@@ -14,18 +14,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use nebh_oci::digest::{Algorithm, Digest, Hasher};
 use nebh_oci::names::Repository;
 use tokio::sync::OwnedMutexGuard;
-use tokio::task::JoinHandle;
 
 use super::write::blocking;
 use super::{Store, StoreError};
 
-/// Bytes collected before they are handed to the disk. Two such batches at most are held per running upload; larger
-/// ones gain nothing measurable.
-const BATCH_BYTES: usize = 512 << 10;
+mod sink;
+
+use sink::{Sink, copy};
+
 /// Bytes per read when a session is hashed again after a restart.
 const REHASH_BYTES: usize = 1 << 20;
 
@@ -295,7 +295,7 @@ impl Session {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
     {
         let hasher = self.take_hasher(self.algorithm).await?;
-        let mut sink = Sink { file: Arc::clone(&self.file), at: self.size, idle: Some(hasher), busy: None };
+        let mut sink = Sink::new(Arc::clone(&self.file), self.size, hasher);
         let outcome = copy(body, &mut sink, stall_max, bytes_max).await;
         let written = sink.settle().await?;
         let received = written.at - self.size;
@@ -360,89 +360,6 @@ fn rehash(file: &File, size: u64, algorithm: Algorithm) -> std::io::Result<Hashe
         at += wanted as u64;
     }
     Ok(hasher)
-}
-
-/// Writes and hashes one batch on the blocking pool while the next one is being received.
-struct Sink {
-    file: Arc<File>,
-    at: u64,
-    idle: Option<Hasher>,
-    busy: Option<JoinHandle<std::io::Result<Hasher>>>,
-}
-
-struct Written {
-    at: u64,
-    hasher: Hasher,
-}
-
-impl Sink {
-    async fn hasher(&mut self) -> Result<Hasher, StoreError> {
-        match (self.idle.take(), self.busy.take()) {
-            (Some(hasher), _) => Ok(hasher),
-            (None, Some(task)) => {
-                task.await.map_err(|_| StoreError::Ended)?.map_err(StoreError::io("write", "an upload"))
-            }
-            (None, None) => Err(StoreError::Ended),
-        }
-    }
-
-    async fn put(&mut self, batch: Vec<Bytes>, bytes: u64) -> Result<(), StoreError> {
-        let mut hasher = self.hasher().await?;
-        let (file, mut at) = (Arc::clone(&self.file), self.at);
-        self.at += bytes;
-        self.busy = Some(tokio::task::spawn_blocking(move || {
-            for piece in batch {
-                file.write_all_at(&piece, at)?;
-                at += piece.len() as u64;
-                hasher.update(&piece);
-            }
-            Ok(hasher)
-        }));
-        Ok(())
-    }
-
-    async fn settle(mut self) -> Result<Written, StoreError> {
-        let hasher = self.hasher().await?;
-        Ok(Written { at: self.at, hasher })
-    }
-}
-
-async fn copy<S, E>(mut body: S, sink: &mut Sink, stall_max: Duration, bytes_max: u64) -> Result<(), UploadError>
-where
-    S: Stream<Item = Result<Bytes, E>> + Unpin,
-{
-    let mut batch = Vec::new();
-    let mut held = 0_usize;
-    let mut outcome = Ok(());
-    loop {
-        match tokio::time::timeout(stall_max, body.next()).await {
-            Ok(Some(Ok(piece))) => {
-                if sink.at + (held + piece.len()) as u64 > bytes_max {
-                    outcome = Err(UploadError::TooLarge(bytes_max));
-                    break;
-                }
-                held += piece.len();
-                batch.push(piece);
-                if held >= BATCH_BYTES {
-                    sink.put(std::mem::take(&mut batch), held as u64).await?;
-                    held = 0;
-                }
-            }
-            Ok(Some(Err(_))) => {
-                outcome = Err(UploadError::Broken { received: 0 });
-                break;
-            }
-            Ok(None) => break,
-            Err(_) => {
-                outcome = Err(UploadError::Stalled(stall_max));
-                break;
-            }
-        }
-    }
-    if held > 0 {
-        sink.put(batch, held as u64).await?;
-    }
-    outcome
 }
 
 #[cfg(test)]

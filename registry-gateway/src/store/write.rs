@@ -72,6 +72,11 @@ impl Store {
         &self.tree
     }
 
+    /// Makes the names of the files in the state folder durable. Blocking.
+    pub fn sync_root(&self) -> Result<(), StoreError> {
+        sync_folder(self.tree.root())
+    }
+
     /// Serialises publishing a digest with removing it. Held from the link to the row, and from the row's end to the
     /// unlink: so a file is never removed under a row that was just written.
     pub async fn lock(&self, digest: &Digest) -> MutexGuard<'_, ()> {

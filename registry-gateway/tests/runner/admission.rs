@@ -150,7 +150,7 @@ async fn image_with_a_layer_from_elsewhere_gets_no_tag() {
     let config = server.push_blob(REPOSITORY, b"{}").await;
     let layer = server.push_blob(REPOSITORY, b"layer").await;
     let mut part = Descriptor::new(OCI_LAYER_GZIP, layer, 5);
-    part.urls = vec!["http://192.0.2.1/layer".to_owned()];
+    part.urls = vec!["http://example.org/layer".to_owned()];
     let manifest =
         RawManifest::from_image(&ImageManifest::image(Descriptor::new(OCI_CONFIG, config, 2), vec![part])).unwrap();
     server.sign(REPOSITORY, &manifest, &["v1"], &server.keys.builder).await;
