@@ -54,17 +54,18 @@ async fn http(network: &Namespace, port: u16, path: &str) -> Result<(), String> 
         .header(hyper::header::USER_AGENT, "nebh-probe")
         .body(http_body_util::Empty::<bytes::Bytes>::new())
         .map_err(|error| format!("{place}: {error}"))?;
-    let answer = async {
-        tokio::select! {
-            answer = sender.send_request(request) => answer,
-            // The connection only ends first where the program closed it.
-            ended = connection => match ended {
-                Err(error) => Err(error),
-                Ok(()) => std::future::pending().await,
-            },
-        }
+    let answer = sender.send_request(request);
+    tokio::pin!(answer, connection);
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        // It drives the exchange; where it ends well the answer is there.
+        ended = &mut connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error),
+        },
     };
-    let status = answer.await.map_err(|error| format!("{place}: {error}"))?.status();
+    let status = answer.map_err(|error| format!("{place}: {error}"))?.status();
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {

@@ -5,6 +5,7 @@ mod node;
 mod operate;
 mod run;
 mod sentence;
+mod verify;
 mod watch;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::settings::Settings;
 /// Top-level commands of this part.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Check as a host does: who signed, what is missing, whether every byte is the right one.
+    Verify(verify::Verify),
     /// The agent of this node, and its controls.
     #[command(subcommand)]
     Node(node::Command),
@@ -39,6 +42,7 @@ pub enum Command {
 /// Runs one command.
 pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     match command {
+        Command::Verify(verify) => verify::run(verify, globals).await,
         Command::Node(command) => node::run(command, globals).await,
         Command::Data(command) => data::run(command, globals).await,
         Command::Entrance { folder } => crate::entrance::serve(&folder)

@@ -232,7 +232,8 @@ impl Run {
         self.is_started() && self.process().is_some_and(Process::is_there)
     }
 
-    fn is_started(&self) -> bool {
+    /// True if its program was told to start, whatever became of it.
+    pub fn is_started(&self) -> bool {
         self.folder.join("started").exists()
     }
 

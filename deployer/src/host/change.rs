@@ -144,7 +144,7 @@ impl LocalHost {
     pub(super) async fn check_alive(&self, id: GenerationId) -> Result<u64, Trouble> {
         let begun = Instant::now();
         let generation = self.folder(id).read().map_err(|error| trouble::failed(&error))?;
-        let run = self.running(id).await?;
+        let run = self.last_started(id).ok_or_else(|| gone(id))?;
         let statement = &generation.statement.run;
         let by_port = statement.ports.first().map(|port| Probe::Tcp { port: *port });
         let probe = statement.alive.as_ref().map(|alive| alive.probe.clone()).or(by_port);

@@ -71,6 +71,12 @@ impl LocalHost {
         Folder::all(&self.path).into_iter().flat_map(of).collect()
     }
 
+    /// The run of a generation that was told to start last, whether it still runs or not: the record of its end may be
+    /// a moment behind its end.
+    pub(super) fn last_started(&self, generation: GenerationId) -> Option<Run> {
+        self.folder(generation).runs().into_iter().rfind(Run::is_started)
+    }
+
     /// Today's trust policy.
     pub(super) fn policy(&self) -> Result<TrustPolicy, Trouble> {
         crate::policy::read(&self.node.settings.trust).map_err(|failure| trouble::from_failure(&failure))
@@ -209,10 +215,7 @@ impl Host for LocalHost {
     }
 
     async fn watch(&self, generation: GenerationId) -> Loss {
-        let Ok(run) = self.running(generation).await else {
-            let last = self.folder(generation).runs().into_iter().rev().find_map(|run| run.exit());
-            return lost(last);
-        };
+        let Some(run) = self.last_started(generation) else { return Loss::Gone };
         tokio::select! {
             biased;
             exit = run.ended() => lost(exit),

@@ -13,6 +13,8 @@ mod local;
 mod node;
 mod prepare;
 mod remote;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use std::sync::Arc;
