@@ -24,7 +24,8 @@ pub use node::{LocalNode, entrance_folder};
 
 use crate::machine::{Effect, Event, GenerationId, Loss, ReleaseRef, SnapshotFacts, Trouble};
 
-// sim later
+pub mod sim;
+pub mod world;
 
 /// What the world does for one application of this node.
 ///

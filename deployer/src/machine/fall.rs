@@ -139,6 +139,17 @@ impl Draft<'_> {
         let draft = self.end(change, Outcome::Stuck { why: why.to_owned() });
         draft.to(Phase::NeedsOperator(stuck), Record::NeedsOp, [hold, Effect::Report])
     }
+
+    /// The entrance could not be held: nobody may get through while a person is waited for, so it is tried again.
+    pub(super) fn hold_later(self, stuck: &Stuck) -> Transition {
+        let step = stuck.step.clone();
+        self.stay(Record::BackOff, [Effect::Wait { step, ms: BACK_OFF_MS_MAX }])
+    }
+
+    pub(super) fn hold_now(self, stuck: &Stuck) -> Transition {
+        let step = stuck.step.clone();
+        self.stay(Record::BackOff, [Effect::Hold { step }])
+    }
 }
 
 /// The next try of the same operation.

@@ -2,7 +2,7 @@
 //! Pure.
 //!
 //! Read in this order: [`ids`] (nouns), [`state`] (rooms), [`event`] (what comes in), [`effect`] (what goes out), then
-//! `step`. The golden file `tests/machine.txt` prints the whole table of states and events.
+//! `step`. The golden file `tests/table.txt` prints the whole table of states and events.
 
 pub mod data;
 pub mod effect;
@@ -16,6 +16,8 @@ pub mod rollback;
 pub mod shelf;
 pub mod state;
 pub mod step;
+#[cfg(test)]
+mod tests;
 
 pub use data::{Data, SnapshotFacts, Stamps, Timeline, TimelineStatus, unreadable};
 pub use effect::Effect;

@@ -89,7 +89,11 @@ pub fn step(state: &State, event: &Event, at: Timestamp) -> Result<Transition, R
             Ok(draft.fall_back(change, &lost(why, *after_ms)))
         }
         (In::BackingOff(change), On::Waited { .. }) => Ok(draft.try_again(change)),
-        (In::BackingOff(_) | In::NeedsOperator(_), On::Held { .. } | On::HoldFailed { .. }) => Ok(draft.noted()),
+        (In::NeedsOperator(stuck), On::HoldFailed { .. }) => Ok(draft.hold_later(stuck)),
+        (In::NeedsOperator(stuck), On::Waited { .. }) => Ok(draft.hold_now(stuck)),
+        (In::BackingOff(_), On::Held { .. } | On::HoldFailed { .. }) | (In::NeedsOperator(_), On::Held { .. }) => {
+            Ok(draft.noted())
+        }
         (phase, event) => Err(misfit(state, phase, event)),
     };
     moved.map_err(|why| Refused { phase: state.phase.name(), event: event.name(), why })

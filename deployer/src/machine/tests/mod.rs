@@ -1,0 +1,7 @@
+//! The machine against the twin's world: the table, single stories, a crash at every point, and random lives.
+
+mod crash;
+mod driver;
+mod property;
+mod stories;
+mod table;
