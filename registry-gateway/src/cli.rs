@@ -80,7 +80,6 @@ pub enum RetentionCommand {
     /// Drop what the plan says; it can be restored for a time.
     Apply {
         /// The digest of the plan that you looked at; without it, the plan as it is now.
-        #[arg(long)]
         plan: Option<Digest>,
         /// Which gateway.
         #[command(flatten)]
@@ -271,7 +270,7 @@ fn show_plan(plan: &Value, globals: &Globals) {
         lines.push(format!("{large}: more than {} % of the versions go, so applying needs --yes", plan["share_max"]));
     }
     let digest = text(plan, "digest");
-    lines.push(format!("plan {digest}\n  to apply exactly this:  nebh gateway retention apply --plan {digest}"));
+    lines.push(format!("plan {digest}\n  to apply exactly this:  nebh gateway retention apply {digest}"));
     Out::new(globals).result(&lines.join("\n"), plan, &digest);
 }
 

@@ -97,11 +97,12 @@ CREATE TABLE channel (
 -- What hosts reported as running, prepared or needed for the way back.
 CREATE TABLE host_use (
     node       TEXT   NOT NULL,
+    app        TEXT   NOT NULL,
     repository TEXT   NOT NULL,
     digest     TEXT   NOT NULL,
     why        TEXT   NOT NULL,
     reported   BIGINT NOT NULL,
-    PRIMARY KEY (node, repository, digest)
+    PRIMARY KEY (node, app, repository, digest)
 );
 CREATE INDEX host_use_repository ON host_use (repository, digest);
 

@@ -44,15 +44,29 @@ pub struct Pin {
 }
 
 /// One thing that a host uses.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct HostUse {
     /// In this repository.
     pub repository: Repository,
     /// This manifest.
     pub digest: Digest,
-    /// `running`, `prepared`, `way back`, or the host's own words.
+    /// Version and role: `1.0.0 running`, `1.0.0 way-back`.
     pub why: String,
+}
+
+/// What a host reported at one time.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Reported {
+    /// Which host.
+    pub node: String,
+    /// For which application.
+    pub app: String,
+    /// When.
+    #[serde(serialize_with = "super::as_text")]
+    pub at: Option<Timestamp>,
+    /// What it uses.
+    #[serde(flatten)]
+    pub used: HostUse,
 }
 
 impl Db {
@@ -80,18 +94,18 @@ impl Db {
             .collect()
     }
 
-    /// What hosts reported: node, when, and what they use.
-    pub async fn host_uses(&self) -> Result<Vec<(String, Option<Timestamp>, HostUse)>, DbError> {
-        let rows = sqlx::query_as::<_, (String, String, String, String, i64)>(
-            "SELECT node, repository, digest, why, reported FROM host_use ORDER BY node, repository, digest",
+    /// What hosts reported last.
+    pub async fn host_uses(&self) -> Result<Vec<Reported>, DbError> {
+        let rows = sqlx::query_as::<_, (String, String, String, String, String, i64)>(
+            "SELECT node, app, repository, digest, why, reported FROM host_use ORDER BY node, app, repository, digest",
         )
         .fetch_all(self.read())
         .await
         .map_err(DbError::at("listing what hosts use"))?;
         rows.into_iter()
-            .map(|(node, repository, used, why, reported)| {
+            .map(|(node, app, repository, used, why, reported)| {
                 let used = HostUse { repository: parsed("repository", &repository)?, digest: digest(&used)?, why };
-                Ok((node, timestamp(reported), used))
+                Ok(Reported { node, app, at: timestamp(reported), used })
             })
             .collect()
     }
@@ -178,19 +192,27 @@ pub async fn raise_head(
     .map_err(DbError::at("recording a channel head"))
 }
 
-/// Replaces what a host uses by its newest report.
-pub async fn report(tx: &mut Write<'_>, node: &str, uses: &[HostUse], now: Timestamp) -> Result<(), DbError> {
-    sqlx::query("DELETE FROM host_use WHERE node = $1")
+/// Replaces what a host uses for one application by its newest report.
+pub async fn report(
+    tx: &mut Write<'_>,
+    node: &str,
+    app: &str,
+    uses: &[HostUse],
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM host_use WHERE node = $1 AND app = $2")
         .bind(node)
+        .bind(app)
         .execute(&mut **tx)
         .await
         .map_err(DbError::at("recording a host's report"))?;
     for used in uses {
         sqlx::query(
-            "INSERT INTO host_use (node, repository, digest, why, reported) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (node, repository, digest) DO UPDATE SET why = host_use.why || ', ' || $4",
+            "INSERT INTO host_use (node, app, repository, digest, why, reported) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (node, app, repository, digest) DO UPDATE SET why = host_use.why || ', ' || $5",
         )
         .bind(node)
+        .bind(app)
         .bind(used.repository.as_str())
         .bind(used.digest.to_string())
         .bind(&used.why)

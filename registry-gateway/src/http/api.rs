@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
 use nebh_oci::manifest::RawManifest;
-use nebh_oci::names::{Repository, Tag};
+use nebh_oci::names::{Repository, RepositoryAddress, Tag};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -34,8 +34,8 @@ use crate::{db, facts, retention, sweep};
 
 /// Bytes of one order or report. A host's report names a few hundred digests.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Things that one host uses.
-const USES_MAX: usize = 4096;
+/// Releases that one host holds of one application.
+const RELEASES_MAX: usize = 1024;
 /// Length of a node's name.
 const NODE_LENGTH_MAX: usize = 128;
 /// Length of a reason.
@@ -299,25 +299,24 @@ async fn events(State(gateway): State<Arc<Gateway>>, Query(which): Query<Which>)
 }
 
 async fn hosts(State(gateway): State<Arc<Gateway>>) -> Answer {
-    let uses: Vec<Value> = gateway
-        .db
-        .host_uses()
-        .await?
-        .into_iter()
-        .map(|(node, at, used)| {
-            json!({
-                "node": node, "reported": at.map(|at| at.to_string()), "repository": used.repository,
-                "digest": used.digest, "why": used.why,
-            })
-        })
-        .collect();
-    Ok(answer(&json!({ "version": 1, "uses": uses })))
+    Ok(answer(&json!({ "version": 1, "uses": gateway.db.host_uses().await? })))
 }
 
+/// What a host tells of one application. A newer host may tell more; that is passed over.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Report {
-    uses: Vec<HostUse>,
+    app: String,
+    repository: RepositoryAddress,
+    releases: Vec<ReportedRelease>,
+}
+
+/// One release that a host holds.
+#[derive(Debug, Deserialize)]
+struct ReportedRelease {
+    release: Digest,
+    image: Option<Digest>,
+    version: Option<String>,
+    role: String,
 }
 
 async fn report(
@@ -326,17 +325,27 @@ async fn report(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Answer {
-    let Report { uses } = body(&headers, &bytes)?;
+    let Report { app, repository, releases } = body(&headers, &bytes)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if node.is_empty() || node.len() > NODE_LENGTH_MAX || !node.bytes().all(plain) {
         return Err(wrong("a node's name has letters, digits, `-`, `_` and `.` only"));
     }
-    if uses.len() > USES_MAX || uses.iter().any(|used| used.why.len() > REASON_LENGTH_MAX) {
-        return Err(wrong(format!("a report names at most {USES_MAX} things")));
+    let too_long = |one: &ReportedRelease| {
+        one.role.len() > REASON_LENGTH_MAX || one.version.as_ref().is_some_and(|text| text.len() > REASON_LENGTH_MAX)
+    };
+    if app.len() > REASON_LENGTH_MAX || releases.len() > RELEASES_MAX || releases.iter().any(too_long) {
+        return Err(wrong(format!("a report names at most {RELEASES_MAX} releases, each in a few words")));
+    }
+    let mut uses = Vec::new();
+    for one in releases {
+        let why = [one.version.as_deref().unwrap_or_default(), &one.role].join(" ").trim().to_owned();
+        for digest in std::iter::once(one.release).chain(one.image) {
+            uses.push(HostUse { repository: repository.repository().clone(), digest, why: why.clone() });
+        }
     }
     let now = Timestamp::now();
     let mut tx = gateway.db.write().await?;
-    db::pins::report(&mut tx, &node, &uses, now).await?;
+    db::pins::report(&mut tx, &node, &app, &uses, now).await?;
     db::commit(tx).await?;
-    Ok(answer(&json!({ "version": 1, "node": node, "uses": uses.len() })))
+    Ok(answer(&json!({ "version": 1, "node": node, "app": app, "uses": uses.len() })))
 }

@@ -176,3 +176,20 @@ async fn skopeo_copies_in_and_out_and_shows_why_it_was_refused() {
         assert!(message.contains(word), "`{word}` is not in: {message}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skopeo_finds_the_image_under_a_release_tag() {
+    let server = Server::start().await;
+    let image = server.push_signed("shop/api", "one", "one").await;
+    server.push_signed_release("shop/api", "1.0.0", &image).await;
+    let host = server.url.trim_start_matches("http://").to_owned();
+    let folder = server.folder.path().join("copied");
+    let (from, to) = (format!("docker://{host}/shop/api:1.0.0"), format!("dir:{}", folder.display()));
+    let copied = tokio::task::spawn_blocking(move || {
+        let platform = ["--override-os=linux", "--override-arch=amd64"];
+        peer("skopeo", &["--insecure-policy", platform[0], platform[1], "copy", "--src-tls-verify=false", &from, &to])
+    });
+    let Some(copied) = copied.await.unwrap() else { return };
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    assert_eq!(std::fs::read(folder.join("manifest.json")).unwrap(), image.bytes());
+}

@@ -152,12 +152,13 @@ async fn what_a_host_reports_stays_until_it_reports_otherwise() {
     for version in ["v2", "v3"] {
         server.push_signed(REPOSITORY, version, version).await;
     }
-    let used = json!({ "repository": REPOSITORY, "digest": first.digest(), "why": "running" });
-    let (status, _) = server.order("hosts/n1/report", &json!({ "uses": [used] })).await;
-    assert_eq!(status, StatusCode::OK);
+    let report = |releases: Value| json!({ "version": 1, "app": "shop/api", "repository": server.address(REPOSITORY), "releases": releases, "phase": "serving" });
+    let held = json!([{ "generation": 1, "release": first.digest(), "version": "1.0.0", "role": "running" }]);
+    assert_eq!(server.order("hosts/n1/report", &report(held)).await.0, StatusCode::OK);
     let explained = server.ask(&format!("explain/retention?repository={REPOSITORY}&name=v1")).await;
-    assert_eq!(explained["verdict"]["reason"], "in use: n1 (running)");
-    assert_eq!(server.order("hosts/n1/report", &json!({ "uses": [] })).await.0, StatusCode::OK);
+    assert_eq!(explained["verdict"]["reason"], "in use: n1 (1.0.0 running)");
+    assert_eq!(server.ask("hosts").await["uses"][0]["node"], "n1");
+    assert_eq!(server.order("hosts/n1/report", &report(json!([]))).await.0, StatusCode::OK);
     assert_eq!(fate(&plan(&server).await, "v1").0, "drop");
 }
 
