@@ -1,5 +1,6 @@
 //! The one binary of the workspace's own tests: tidiness of the tree, and stories across the parts.
 
+mod build_service;
 mod peers;
 mod support;
 mod tidy;
