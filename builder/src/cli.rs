@@ -7,6 +7,7 @@ pub mod channel;
 pub mod key;
 pub mod lock;
 mod progress;
+pub mod rebuild;
 pub mod release;
 pub mod service;
 pub mod sign;
@@ -19,6 +20,8 @@ pub enum Command {
     Lock(lock::Args),
     /// Build the image of a commit.
     Build(build::Args),
+    /// Build an image again from its provenance, and compare.
+    Rebuild(rebuild::Args),
     /// Add a signature, in both forms, to something that is pushed already.
     Sign(sign::Args),
     /// Key pairs in cosign's format.
@@ -40,6 +43,7 @@ pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     match command {
         Command::Lock(args) => lock::run(&args, globals).await,
         Command::Build(args) => build::run(&args, globals).await,
+        Command::Rebuild(args) => rebuild::run(&args, globals).await,
         Command::Sign(args) => sign::run(&args, globals).await,
         Command::Key(command) => key::run(&command, globals),
         Command::Release(command) => release::run(command, globals).await,

@@ -16,6 +16,7 @@ pub mod packages;
 pub mod pipeline;
 pub mod plan;
 pub mod publish;
+pub mod rebuild;
 pub mod registry;
 pub mod release;
 pub mod resolve;

@@ -105,22 +105,22 @@ pub async fn build(
     let steps = plan.steps.len();
     events.send(BuildEvent::Planned { plan: digest, inputs: lock.inputs().len(), steps });
     let layout = store.images().clone();
-    let built = |manifest, known| BuiltImage { manifest, layout, plan: digest, buildspec, lock: lock.clone(), checkout: checkout.clone(), known };
+    let answer = |manifest, known| BuiltImage { manifest, layout, plan: digest, buildspec, lock: lock.clone(), checkout: checkout.clone(), known };
     if !options.again
         && let Some(manifest) = known(store, &digest)
     {
         events.send(BuildEvent::Known { plan: digest, image: *manifest.digest() });
-        return Ok(built(manifest, true));
+        return Ok(answer(manifest, true));
     }
     let inputs = InputArchive::open(store.inputs()).map_err(|error| internal(&error))?;
     crate::inputs::bring(&lock, &inputs, store, &options.upstreams, options.offline, events).await?;
-    let build = Build { checkout: &checkout, lock: &lock, plan: &plan, store, inputs: &inputs, work: store.work()?, events };
-    let application = build.steps().await?;
-    let manifest = build.assemble(application).await?;
+    let making = Build { checkout: &checkout, lock: &lock, plan: &plan, store, inputs: &inputs, work: store.work()?, events };
+    let application = making.steps().await?;
+    let manifest = blocking(|| making.assemble(&application))?;
     store.keep("plans", &digest, manifest.digest())?;
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     events.send(BuildEvent::Built { plan: digest, image: *manifest.digest(), millis });
-    Ok(built(manifest, false))
+    Ok(answer(manifest, false))
 }
 
 /// The image of a plan that was built before and is still whole in the layout.
@@ -158,7 +158,7 @@ impl Build<'_> {
             return Ok(tree);
         }
         let source = self.work.folder("source")?;
-        self.checkout.export(&source)?;
+        blocking(|| self.checkout.export(&source))?;
         let spill = Spill::new(self.work.path()).map_err(|error| internal(&error))?;
         for step in &self.plan.steps {
             let made = match step {
@@ -180,11 +180,11 @@ impl Build<'_> {
             };
             tree.merge(made).map_err(|error| internal(&error))?;
         }
-        placed(tree)
+        placed(&tree)
     }
 
     /// Makes the layers and the image.
-    async fn assemble(&self, application: FileTree) -> Result<RawManifest, Failure> {
+    fn assemble(&self, application: &FileTree) -> Result<RawManifest, Failure> {
         let layers = self.layers(application)?;
         let sizes = |kept: &dyn Fn(&&MadeLayer) -> bool| layers.iter().filter(kept).map(|one| one.layer.descriptor.size).sum();
         self.events.send(BuildEvent::Layers {
@@ -204,7 +204,7 @@ impl Build<'_> {
         Ok(image.manifest)
     }
 
-    fn layers(&self, application: FileTree) -> Result<Vec<MadeLayer>, Failure> {
+    fn layers(&self, application: &FileTree) -> Result<Vec<MadeLayer>, Failure> {
         let packages = self.packages();
         let mut layers = Vec::with_capacity(self.plan.groups.len() + 2);
         for group in &self.plan.groups {
@@ -213,15 +213,22 @@ impl Build<'_> {
         layers.extend(packages.finishing_layer(&self.plan.groups, self.plan.time)?);
         if !application.is_empty() {
             let name = self.plan.name.clone();
-            let layer = write_layer(self.store.images(), &name, &application, self.plan.time).map_err(|e| internal(&e))?;
+            let layer = write_layer(self.store.images(), &name, application, self.plan.time).map_err(|e| internal(&e))?;
             layers.push(MadeLayer { layer, name, kept: false });
         }
         Ok(layers)
     }
 }
 
+/// Runs work that computes and waits for disks without holding up what else the runtime does.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let many = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if many { tokio::task::block_in_place(work) } else { work() }
+}
+
 /// The tree with every path where it lies in a root of ours: an application's `/lib/x` must not hide the link `/lib`.
-fn placed(tree: FileTree) -> Result<FileTree, Failure> {
+fn placed(tree: &FileTree) -> Result<FileTree, Failure> {
     let mut out = FileTree::default();
     for (path, entry) in tree.iter() {
         if let Some(place) = merged_place(path).map_err(|error| internal(&error))? {

@@ -13,6 +13,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nebh_oci::digest::Digest;
@@ -24,6 +25,7 @@ use serde::de::DeserializeOwned;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    inputs: PathBuf,
     images: Layout,
 }
 
@@ -60,10 +62,10 @@ impl Store {
         let root = root.into();
         for folder in ["", "kept", "folders", "work"] {
             let path = root.join(folder);
-            fs::create_dir_all(&path).map_err(failed("create", &path))?;
+            make_open(&path)?;
         }
         let images = Layout::create(root.join("images")).map_err(StoreError::Images)?;
-        let store = Self { root, images };
+        let store = Self { inputs: root.join("inputs"), root, images };
         store.sweep_work()?;
         Ok(store)
     }
@@ -75,7 +77,13 @@ impl Store {
 
     /// Where the input archive is.
     pub fn inputs(&self) -> PathBuf {
-        self.root.join("inputs")
+        self.inputs.clone()
+    }
+
+    /// The same folder, with an input archive that lies somewhere else.
+    #[must_use]
+    pub fn with_inputs(self, inputs: PathBuf) -> Self {
+        Self { inputs, ..self }
     }
 
     /// The layout of layers and images.
@@ -110,7 +118,7 @@ impl Store {
     pub fn keep_folder(&self, kind: &str, key: &Digest, made: &Path) -> Result<PathBuf, StoreError> {
         let path = self.root.join("folders").join(kind).join(key.hex());
         let parent = path.parent().unwrap_or(&self.root);
-        fs::create_dir_all(parent).map_err(failed("create", parent))?;
+        make_open(parent)?;
         match fs::rename(made, &path) {
             Ok(()) => Ok(path),
             Err(_) if path.is_dir() => Ok(path),
@@ -123,7 +131,7 @@ impl Store {
         let parent = self.root.join("work");
         let folder = tempfile::Builder::new().prefix("w-").tempdir_in(&parent).map_err(failed("create", &parent))?;
         let path = folder.path();
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(failed("open", path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed("open", path))?;
         let lock = File::create(path.join(".lock")).map_err(failed("lock", path))?;
         lock.lock().map_err(failed("lock", path))?;
         Ok(Work { folder, _lock: lock })
@@ -164,7 +172,16 @@ impl Work {
     /// A fresh folder in it.
     pub fn folder(&self, name: &str) -> Result<PathBuf, StoreError> {
         let path = self.folder.path().join(name);
-        fs::create_dir_all(&path).map_err(failed("create", &path))?;
+        make_open(&path)?;
         Ok(path)
     }
+}
+
+/// The user of the sandbox has to reach what is kept for it, whatever the umask of whoever builds.
+fn make_open(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(failed("create", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed("open", path))
 }

@@ -22,6 +22,7 @@ use crate::store::Store;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, and they are independent")]
 pub struct Args {
     /// The folder with the buildspec, or the address of a git repository.
     #[arg(default_value = ".", value_name = "DIR|GIT-URL")]

@@ -1,13 +1,14 @@
 //! Writes a tree into a fresh folder, for a toolchain's root. Owns that folder; nothing is written through a link,
 //! because the tree is resolved first and each folder is made by us.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::assembly::{FileTree, Kind, TreeError};
+use crate::assembly::{EntryPath, FileTree, Kind, TreeError};
 
 /// Why a tree was not written.
 #[derive(Debug, thiserror::Error)]
@@ -33,15 +34,15 @@ pub fn materialize(tree: FileTree, folder: &Path) -> Result<(), MaterializeError
     let give_away = rustix::process::geteuid().is_root();
     let mut written: Vec<(Arc<crate::assembly::Content>, PathBuf)> = Vec::new();
     let mut folders = Vec::new();
+    let mut made = BTreeSet::new();
+    open(folder).map_err(|cause| MaterializeError::Io { path: folder.to_owned(), cause })?;
     for (path, entry) in tree.iter() {
         let at = folder.join(path.as_str());
         let failed = |cause| MaterializeError::Io { path: at.clone(), cause };
-        if let Some(parent) = at.parent() {
-            fs::create_dir_all(parent).map_err(failed)?;
-        }
+        make_parents(folder, path, &mut made).map_err(failed)?;
         match &entry.kind {
             Kind::Folder => {
-                fs::create_dir_all(&at).map_err(failed)?;
+                make_folder(folder, path, &mut made).map_err(failed)?;
                 folders.push((at.clone(), entry.meta.mode));
             }
             Kind::Link(target) => symlink(target, &at).map_err(failed)?,
@@ -73,4 +74,28 @@ pub fn materialize(tree: FileTree, folder: &Path) -> Result<(), MaterializeError
             .map_err(|cause| MaterializeError::Io { path: at.clone(), cause })?;
     }
     Ok(())
+}
+
+fn make_parents(top: &Path, path: &EntryPath, made: &mut BTreeSet<EntryPath>) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => make_folder(top, &parent, made),
+        None => Ok(()),
+    }
+}
+
+/// A folder with its parents, open to readers whatever the umask of whoever builds.
+fn make_folder(top: &Path, path: &EntryPath, made: &mut BTreeSet<EntryPath>) -> io::Result<()> {
+    if made.contains(path) {
+        return Ok(());
+    }
+    make_parents(top, path, made)?;
+    let at = top.join(path.as_str());
+    fs::create_dir(&at)?;
+    made.insert(path.clone());
+    open(&at)
+}
+
+fn open(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o755))
 }

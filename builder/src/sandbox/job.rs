@@ -62,7 +62,7 @@ pub(super) fn bundle_spec(job: &Job, epoch: u64, mapped: bool, memory: Option<u6
     spec.cwd.clone_from(&job.cwd);
     (spec.uid, spec.gid) = (USER, USER);
     spec.umask = Some(0o022);
-    spec.mounts = job.mounts.clone();
+    spec.mounts.clone_from(&job.mounts);
     spec.mounts.push(Mount::tmpfs("/tmp", TMP_BYTES));
     HOSTNAME.clone_into(&mut spec.hostname);
     spec.network = NetworkMode::None;

@@ -106,7 +106,7 @@ fn network_hint(tail: &[String]) -> &'static str {
 }
 
 fn tail_text(tail: &[String]) -> String {
-    tail.iter().map(|line| format!("\n  | {line}")).collect()
+    tail.iter().flat_map(|line| ["\n  | ", line]).collect()
 }
 
 impl Sandbox {

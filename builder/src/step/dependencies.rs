@@ -68,8 +68,8 @@ fn key(step: &RustStep, cargo: &Cargo<'_>, skeleton: &Skeleton) -> Result<Digest
         (&cargo.root_key, &cargo.vendor_key),
         &skeleton.files,
         (bins, features, step.profile.as_str()),
-        cargo.environment(),
-        cargo.config(),
+        Cargo::environment(),
+        Cargo::config(),
     ))
 }
 

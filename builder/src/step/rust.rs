@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::assembly::{Entry, EntryPath, FileTree, Meta, Spill};
 use crate::event::BuildEvent;
 use crate::lock::Lock;
 use crate::packages::{Packages, internal};
+use crate::pipeline::blocking;
 use crate::sandbox::{Job, Layered, Sandbox, SandboxError};
 use crate::source::Checkout;
 use crate::spec::{Profile, RustStep};
@@ -52,13 +54,15 @@ pub async fn rust(step: &RustStep, inputs: &RustInputs<'_>, spill: &Spill) -> Re
     let begun = Instant::now();
     let what = step.toolchain.to_string();
     events.send(BuildEvent::StepStarted { step: "toolchain".into(), what: what.clone() });
-    let (root, root_key, kept) = inputs.packages.root(&inputs.lock.toolchain)?;
+    let (root, root_key, kept) = blocking(|| inputs.packages.root(&inputs.lock.toolchain))?;
     events.send(BuildEvent::StepDone { step: "toolchain".into(), what, millis: millis(begun), kept });
-    let (crates, vendor_key) = vendor(inputs.lock.crates(), inputs.packages)?;
+    let (crates, vendor_key) = blocking(|| vendor(inputs.lock.crates(), inputs.packages))?;
     let config_folder = inputs.packages.work.folder("cargo")?;
     let cargo = Cargo { inputs, root, root_key, crates, vendor_key, config_folder };
     let config = cargo.config_folder.join("config.toml");
-    fs::write(&config, cargo.config()).map_err(|cause| failed_at(&config, &cause))?;
+    fs::write(&config, Cargo::config())
+        .and_then(|()| fs::set_permissions(&config, fs::Permissions::from_mode(0o644)))
+        .map_err(|cause| failed_at(&config, &cause))?;
     let begun = Instant::now();
     let what = format!("{} crates", inputs.lock.crates().len());
     events.send(BuildEvent::StepStarted { step: "dependencies".into(), what: what.clone() });
@@ -128,7 +132,7 @@ impl Cargo<'_> {
                 Mount::tmpfs("/x/home", 256 << 20),
             ],
             args,
-            env: self.environment(),
+            env: Self::environment(),
             cwd: "/x/src".into(),
         };
         let folder = self.inputs.packages.work.folder(&format!("bundle-{name}"))?;
@@ -137,7 +141,7 @@ impl Cargo<'_> {
     }
 
     /// The variables of cargo, besides those of every step.
-    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+    pub(super) fn environment() -> BTreeMap<String, String> {
         [
             ("CARGO_HOME", "/x/home"),
             ("CARGO_INCREMENTAL", "0"),
@@ -156,7 +160,7 @@ impl Cargo<'_> {
 
     /// Cargo's configuration. In a folder above the source, not by `--config`: a file there is merged with the project's
     /// own, and cargo of today stumbles over a file directly under `/`.
-    pub(super) fn config(&self) -> &'static str {
+    pub(super) fn config() -> &'static str {
         r#"[source.crates-io]
 replace-with = "vendored"
 [source.vendored]

@@ -65,6 +65,7 @@ fn unpack(one: &LockedCrate, packages: &Packages<'_>, spill: &Spill) -> Result<F
 }
 
 /// Links are left out: cargo packs none, and a crate that has one was not packed by cargo.
+#[expect(clippy::unnecessary_wraps, reason = "the reader of archives asks for this form")]
 fn keep(path: &EntryPath, entry: &Entry) -> Result<Option<EntryPath>, PathError> {
     Ok((!matches!(entry.kind, crate::assembly::Kind::Link(_))).then(|| path.clone()))
 }
