@@ -73,7 +73,9 @@ impl Packages<'_> {
         }
         let layer = write_layer(self.store.images(), &name, &tree, latest).map_err(|error| internal(&error))?;
         let key = if newest <= latest { plain } else { bounded };
-        self.store.keep("layers", &key, &KeptLayer { layer: layer.clone(), latest: newest }).map_err(|e| internal(&e))?;
+        self.store
+            .keep("layers", &key, &KeptLayer { layer: layer.clone(), latest: newest })
+            .map_err(|e| internal(&e))?;
         Ok(MadeLayer { layer, name, kept: false })
     }
 
@@ -86,7 +88,8 @@ impl Packages<'_> {
         let name = "users, certificates, alternatives".to_owned();
         let facts = self.facts(&packages)?;
         for (facts, script) in facts.iter().filter_map(|facts| Some((facts, unhandled_script(facts)?))) {
-            self.events.note(format!("package {} has a {script} that no finisher stands for; it is not run", facts.name));
+            self.events
+                .note(format!("package {} has a {script} that no finisher stands for; it is not run", facts.name));
         }
         let newest = facts.iter().map(|facts| facts.latest).max().unwrap_or(0).min(latest);
         let key = key_of(&("finish", crate::assembly::ASSEMBLY, crate::assembly::COMPRESSOR, newest, &packages))?;

@@ -105,7 +105,15 @@ pub async fn build(
     let steps = plan.steps.len();
     events.send(BuildEvent::Planned { plan: digest, inputs: lock.inputs().len(), steps });
     let layout = store.images().clone();
-    let answer = |manifest, known| BuiltImage { manifest, layout, plan: digest, buildspec, lock: lock.clone(), checkout: checkout.clone(), known };
+    let answer = |manifest, known| BuiltImage {
+        manifest,
+        layout,
+        plan: digest,
+        buildspec,
+        lock: lock.clone(),
+        checkout: checkout.clone(),
+        known,
+    };
     if !options.again
         && let Some(manifest) = known(store, &digest)
     {
@@ -114,7 +122,8 @@ pub async fn build(
     }
     let inputs = InputArchive::open(store.inputs()).map_err(|error| internal(&error))?;
     crate::inputs::bring(&lock, &inputs, store, &options.upstreams, options.offline, events).await?;
-    let making = Build { checkout: &checkout, lock: &lock, plan: &plan, store, inputs: &inputs, work: store.work()?, events };
+    let making =
+        Build { checkout: &checkout, lock: &lock, plan: &plan, store, inputs: &inputs, work: store.work()?, events };
     let application = making.steps().await?;
     let manifest = blocking(|| making.assemble(&application))?;
     store.keep("plans", &digest, manifest.digest())?;
@@ -128,11 +137,8 @@ fn known(store: &Store, plan: &Digest) -> Option<RawManifest> {
     let digest: Digest = store.record("plans", plan)?;
     let manifest = store.images().manifest(&digest).ok()?;
     let image = manifest.image()?;
-    let whole = image
-        .layers
-        .iter()
-        .chain([&image.config])
-        .all(|blob| store.images().has(&blob.digest) == Some(blob.size));
+    let whole =
+        image.layers.iter().chain([&image.config]).all(|blob| store.images().has(&blob.digest) == Some(blob.size));
     whole.then_some(manifest)
 }
 
@@ -186,7 +192,8 @@ impl Build<'_> {
     /// Makes the layers and the image.
     fn assemble(&self, application: &FileTree) -> Result<RawManifest, Failure> {
         let layers = self.layers(application)?;
-        let sizes = |kept: &dyn Fn(&&MadeLayer) -> bool| layers.iter().filter(kept).map(|one| one.layer.descriptor.size).sum();
+        let sizes =
+            |kept: &dyn Fn(&&MadeLayer) -> bool| layers.iter().filter(kept).map(|one| one.layer.descriptor.size).sum();
         self.events.send(BuildEvent::Layers {
             total: layers.len(),
             kept: layers.iter().filter(|one| one.kept).count(),
@@ -213,7 +220,8 @@ impl Build<'_> {
         layers.extend(packages.finishing_layer(&self.plan.groups, self.plan.time)?);
         if !application.is_empty() {
             let name = self.plan.name.clone();
-            let layer = write_layer(self.store.images(), &name, application, self.plan.time).map_err(|e| internal(&e))?;
+            let layer =
+                write_layer(self.store.images(), &name, application, self.plan.time).map_err(|e| internal(&e))?;
             layers.push(MadeLayer { layer, name, kept: false });
         }
         Ok(layers)
@@ -237,3 +245,6 @@ fn placed(tree: &FileTree) -> Result<FileTree, Failure> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,7 +238,8 @@ mod tests {
             work_tree: false,
             files: Digest::sha256(files),
         };
-        let digest = |files, time| plan(&buildspec, &lock, &Digest::sha256(b"lock"), source(files, time)).digest().unwrap();
+        let digest =
+            |files, time| plan(&buildspec, &lock, &Digest::sha256(b"lock"), source(files, time)).digest().unwrap();
         assert_eq!(digest(b"a", 1), digest(b"a", 1));
         assert_ne!(digest(b"a", 1), digest(b"b", 1));
         assert_ne!(digest(b"a", 1), digest(b"a", 2));

@@ -54,7 +54,8 @@ fn other_differences(one: &ImageManifest, other: &ImageManifest) -> Vec<String> 
     keys.into_iter()
         .filter(|key| one.annotations.get(*key) != other.annotations.get(*key))
         .map(|key| {
-            let shown = |image: &ImageManifest| image.annotations.get(key).cloned().unwrap_or_else(|| "nothing".to_owned());
+            let shown =
+                |image: &ImageManifest| image.annotations.get(key).cloned().unwrap_or_else(|| "nothing".to_owned());
             format!("annotation `{key}`: {} became {}", shown(one), shown(other))
         })
         .collect()
@@ -177,8 +178,14 @@ mod tests {
     fn difference_names_the_file_and_how() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(dir.path()).unwrap();
-        let first = image(&layout, &[("a", 0o644, 1, "same"), ("b", 0o644, 1, "one"), ("c", 0o600, 1, ""), ("d", 0o644, 1, "")]);
-        let second = image(&layout, &[("a", 0o644, 1, "same"), ("b", 0o644, 1, "two!"), ("c", 0o644, 9, ""), ("e", 0o644, 1, "")]);
+        let first = image(
+            &layout,
+            &[("a", 0o644, 1, "same"), ("b", 0o644, 1, "one"), ("c", 0o600, 1, ""), ("d", 0o644, 1, "")],
+        );
+        let second = image(
+            &layout,
+            &[("a", 0o644, 1, "same"), ("b", 0o644, 1, "two!"), ("c", 0o644, 9, ""), ("e", 0o644, 1, "")],
+        );
         assert_eq!(
             differences((&layout, &first), (&layout, &second)).unwrap(),
             [

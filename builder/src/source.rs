@@ -104,7 +104,9 @@ impl Checkout {
             let failure = Failure::new(Exit::Usage, format!("{named} is not in commit {}", self.commit.id));
             match path {
                 LOCK_FILE => failure.next("run `nebh lock` and commit its result"),
-                BUILDSPEC_FILE => failure.next(format!("write {BUILDSPEC_FILE} and commit it, or name the folder that has it")),
+                BUILDSPEC_FILE => {
+                    failure.next(format!("write {BUILDSPEC_FILE} and commit it, or name the folder that has it"))
+                }
                 _ => failure,
             }
         })?;

@@ -177,7 +177,8 @@ async fn push(
     let begun = Instant::now();
     let client = registry::client()?;
     let tags: Vec<Tag> = to.tag().cloned().into_iter().collect();
-    let builder = keys.first().map_or_else(|| "urn:nebh:builder:unsigned".to_owned(), |key| provenance::builder_id(key.public()));
+    let builder =
+        keys.first().map_or_else(|| "urn:nebh:builder:unsigned".to_owned(), |key| provenance::builder_id(key.public()));
     let told = publish::built::provenance(image, address, None, &builder, started, Timestamp::now());
     let publication = Publication {
         layout: &image.layout,
@@ -195,6 +196,7 @@ async fn push(
         events.send(BuildEvent::Signed { key: names(keys), forms: "simple signing, bundle".to_owned() });
     }
     let reference = format!("{}@{}", to.address(), image.manifest.digest());
-    events.send(BuildEvent::Pushed { reference, millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) });
+    events
+        .send(BuildEvent::Pushed { reference, millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) });
     Ok(())
 }

@@ -23,7 +23,11 @@ pub(super) async fn show(mut events: mpsc::UnboundedReceiver<BuildEvent>, global
         if let (Some(live), Some(now)) = (&live, now(&event)) {
             live.set_message(now);
         }
-        let logged = if let BuildEvent::StepLog { line, .. } = &event { globals.verbose.then(|| format!("  {line}")) } else { line(&event) };
+        let logged = if let BuildEvent::StepLog { line, .. } = &event {
+            globals.verbose.then(|| format!("  {line}"))
+        } else {
+            line(&event)
+        };
         if let Some(text) = logged {
             match &live {
                 Some(live) => live.suspend(|| out.note(&text)),
@@ -55,7 +59,9 @@ fn spinner() -> ProgressBar {
 /// What is going on, for the one line that changes.
 fn now(event: &BuildEvent) -> Option<String> {
     match event {
-        BuildEvent::Fetching { done, total, bytes } => Some(format!("fetch    {done} of {total} inputs, {}", size(*bytes))),
+        BuildEvent::Fetching { done, total, bytes } => {
+            Some(format!("fetch    {done} of {total} inputs, {}", size(*bytes)))
+        }
         BuildEvent::StepStarted { step, what } => Some(format!("{step:<8} {what}")),
         BuildEvent::StepLog { step, line } => {
             Some(format!("{step:<8} {}", line.trim().chars().take(LIVE_WIDTH).collect::<String>()))
@@ -122,7 +128,10 @@ mod tests {
         let plan = Digest::sha256(b"");
         for (event, expected) in [
             (BuildEvent::Planned { plan, inputs: 12, steps: 1 }, "plan     e3b0c44298fc…  12 inputs locked, 1 step"),
-            (BuildEvent::Fetched { here: 187, total: 187, bytes: 0, millis: 0 }, "fetch    187 of 187 inputs already here"),
+            (
+                BuildEvent::Fetched { here: 187, total: 187, bytes: 0, millis: 0 },
+                "fetch    187 of 187 inputs already here",
+            ),
             (
                 BuildEvent::Fetched { here: 7, total: 10, bytes: 2_150_000, millis: 1234 },
                 "fetch    3 of 10 inputs, 2.1 MB, 1.2 s; 7 already here",

@@ -27,4 +27,4 @@ pub use scripts::unhandled_script;
 pub use tar_tree::{Place, TarTreeError, read_tar_tree};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

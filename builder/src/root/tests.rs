@@ -11,7 +11,7 @@ fn tar_of(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn put(builder: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, link: &str, bytes: &[u8]) {
+pub(crate) fn put(builder: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, link: &str, bytes: &[u8]) {
     let mut header = tar::Header::new_gnu();
     // Written as bytes: the builder itself would refuse hostile names.
     header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
@@ -43,8 +43,8 @@ fn deb_with(control: &str, data_name: &str, data: &[u8]) -> Vec<u8> {
     ar(&[("debian-binary", b"2.0\n"), ("control.tar", &control), (data_name, data)])
 }
 
-fn deb(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
-    deb_with("Package: p\nVersion: 1\n", "data.tar", &tar_of(build))
+pub(crate) fn deb(name: &str, build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
+    deb_with(&format!("Package: {name}\nVersion: 1\n"), "data.tar", &tar_of(build))
 }
 
 fn read(bytes: &[u8]) -> Result<Deb, DebError> {
@@ -59,7 +59,7 @@ fn get<'a>(tree: &'a FileTree, path: &str) -> &'a Kind {
     &tree.get(&EntryPath::parse(path).unwrap()).unwrap().kind
 }
 
-const FILE: tar::EntryType = tar::EntryType::Regular;
+pub(crate) const FILE: tar::EntryType = tar::EntryType::Regular;
 
 #[test]
 fn package_is_read_whatever_its_compression() {
@@ -97,7 +97,7 @@ fn package_is_read_whatever_its_compression() {
 #[test]
 fn hostile_packages_are_refused_by_what_they_do() {
     let entry = |path: &'static str, kind: tar::EntryType, link: &'static str| {
-        deb(move |builder| put(builder, path, kind, link, b""))
+        deb("p", move |builder| put(builder, path, kind, link, b""))
     };
     for (bytes, expected) in [
         (entry("../../etc/passwd", FILE, ""), "is no path of an image"),
@@ -121,7 +121,7 @@ fn hostile_packages_are_refused_by_what_they_do() {
 
 #[test]
 fn truncated_package_is_refused_wherever_it_ends() {
-    let whole = deb(|builder| put(builder, "./usr/bin/tool", FILE, "", &[1; 5000]));
+    let whole = deb("p", |builder| put(builder, "./usr/bin/tool", FILE, "", &[1; 5000]));
     assert!(read(&whole).is_ok());
     // The last 1024 bytes are the end marker of the inner archive, which readers may do without.
     for end in (0..whole.len() - 1536).step_by(97) {
@@ -136,7 +136,7 @@ fn limits_end_a_bomb_before_it_grows() {
     assert!(bomb.len() < 20_000);
     let error = read_within(&bomb, &Limits { bytes: 1 << 20, ..Limits::default() }).unwrap_err();
     assert!(error.to_string().contains("more bytes than the limit"), "{error}");
-    let many = deb(|builder| (0..50).for_each(|n| put(builder, &format!("./f{n}"), FILE, "", b"")));
+    let many = deb("p", |builder| (0..50).for_each(|n| put(builder, &format!("./f{n}"), FILE, "", b"")));
     let error = read_within(&many, &Limits { entries: 20, ..Limits::default() }).unwrap_err();
     assert!(error.to_string().contains("more entries than the limit"), "{error}");
 }
@@ -220,7 +220,7 @@ fn materialized_tree_stays_inside_its_folder() {
     let outside = dir.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
     let target: &'static str = String::leak(outside.to_str().unwrap().to_owned());
-    let bytes = deb(move |builder| {
+    let bytes = deb("p", move |builder| {
         put(builder, "./door", tar::EntryType::Symlink, target, b"");
         put(builder, "./door/stolen", FILE, "", b"x");
         put(builder, "./usr/bin/tool", FILE, "", b"tool");

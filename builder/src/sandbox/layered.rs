@@ -26,11 +26,13 @@ impl Layered {
         }
         if rustix::process::geteuid().is_root() {
             // `:` and `,` separate options; a state folder with one of them gets a copy.
-            let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), scratch.display());
+            let options =
+                format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), scratch.display());
             let plain = [lower, work].iter().all(|path| !path.to_string_lossy().contains([':', ',', '\\']));
             if plain
                 && let Ok(options) = CString::new(options)
-                && mount("overlay", &path, "overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str()).is_ok()
+                && mount("overlay", &path, "overlay", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())
+                    .is_ok()
             {
                 return Ok(Self { path, is_mounted: true });
             }

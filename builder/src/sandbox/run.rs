@@ -123,7 +123,10 @@ impl Sandbox {
     pub async fn run(&self, job: &Job, folder: &Path, epoch: u64, events: &Events) -> Result<(), SandboxError> {
         let mapped = can_map(job);
         if !mapped {
-            tracing::info!(step = job.step, "no user namespace: we are not root, or a folder on the way is closed to others");
+            tracing::info!(
+                step = job.step,
+                "no user namespace: we are not root, or a folder on the way is closed to others"
+            );
         }
         for mount in &job.mounts {
             if let MountKind::ReadWrite { source } = &mount.kind {

@@ -35,7 +35,8 @@ pub(super) enum CollectError {
 /// The content of `path` below `folder`.
 pub(super) fn collect(folder: &Path, path: &Path, spill: &Spill) -> Result<Content, CollectError> {
     let missing = |cause: rustix::io::Errno| CollectError::Missing { path: path.to_owned(), cause: cause.into() };
-    let top = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(missing)?;
+    let top =
+        openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(missing)?;
     // Non-blocking: opening a pipe must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let careful = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;

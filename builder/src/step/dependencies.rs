@@ -117,8 +117,21 @@ mod tests {
     #[test]
     fn only_what_came_from_the_empty_sources_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = ["deps/libserde-0123456789abcdef.rlib", "deps/my_app_util-0123456789abcdef.d", ".fingerprint/my-app-util-0123456789abcdef/x", "build/ring-0123456789abcdef/out", ".cargo-lock"];
-        let gone = ["deps/my_app-0123456789abcdef", "deps/libmy_app-0123456789abcdef.rlib", ".fingerprint/my-app-0123456789abcdef/x", "build/my-app-0123456789abcdef/out", "my-app", "my-app.d"];
+        let kept = [
+            "deps/libserde-0123456789abcdef.rlib",
+            "deps/my_app_util-0123456789abcdef.d",
+            ".fingerprint/my-app-util-0123456789abcdef/x",
+            "build/ring-0123456789abcdef/out",
+            ".cargo-lock",
+        ];
+        let gone = [
+            "deps/my_app-0123456789abcdef",
+            "deps/libmy_app-0123456789abcdef.rlib",
+            ".fingerprint/my-app-0123456789abcdef/x",
+            "build/my-app-0123456789abcdef/out",
+            "my-app",
+            "my-app.d",
+        ];
         for path in kept.iter().chain(&gone) {
             let path = dir.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

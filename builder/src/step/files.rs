@@ -28,7 +28,8 @@ pub fn files(step: &FilesStep, tree: &Tree, source: &Path, spill: &Spill, mtime:
                 }
                 EntryKind::File | EntryKind::Executable => {
                     let mode = if entry.kind == EntryKind::Executable { 0o755 } else { 0o644 };
-                    let content = collect(source, Path::new(&entry.path), spill).map_err(|error| wrong(from, &error))?;
+                    let content =
+                        collect(source, Path::new(&entry.path), spill).map_err(|error| wrong(from, &error))?;
                     Entry::content(Meta::root(mode, mtime), content)
                 }
             };

@@ -82,7 +82,7 @@ pub(super) fn skeleton(paths: &BTreeSet<&str>, texts: &BTreeMap<String, String>)
     if let Some(text) = texts.get("Cargo.lock") {
         let mut lock = parse("Cargo.lock", text)?;
         if !keeps_versions {
-            reset_lock(&mut lock, &members);
+            reset_lock(&mut lock);
         }
         files.insert("Cargo.lock".to_owned(), write("Cargo.lock", &lock)?);
     }
@@ -130,23 +130,29 @@ fn reset_version(manifest: &mut Table) {
     }
 }
 
-fn reset_lock(lock: &mut Table, members: &BTreeSet<String>) {
+fn reset_lock(lock: &mut Table) {
     let Some(Value::Array(packages)) = lock.get_mut("package") else { return };
-    for package in packages.iter_mut().filter_map(Value::as_table_mut) {
-        if !package.contains_key("source") && package.contains_key("version") {
+    let mut own = BTreeSet::new();
+    for package in packages.iter_mut().filter_map(Value::as_table_mut).filter(|one| !one.contains_key("source")) {
+        if let (Some(name), Some(version)) = (text(package, "name"), text(package, "version")) {
+            own.insert(format!("{name} {version}"));
             package.insert("version".to_owned(), Value::String(VERSION.to_owned()));
         }
+    }
+    for package in packages.iter_mut().filter_map(Value::as_table_mut) {
         let Some(Value::Array(dependencies)) = package.get_mut("dependencies") else { continue };
         for dependency in dependencies {
-            // `name version` where the name alone is not enough; with a source after it, it is somebody else's.
-            let words: Vec<&str> = dependency.as_str().unwrap_or_default().split(' ').collect();
-            if let [name, _] = words[..]
-                && members.contains(name)
-            {
+            // `name version` where the name alone is not enough.
+            let named = dependency.as_str().filter(|text| own.contains(*text));
+            if let Some((name, _)) = named.and_then(|text| text.split_once(' ')) {
                 *dependency = Value::String(format!("{name} {VERSION}"));
             }
         }
     }
+}
+
+fn text(table: &Table, key: &str) -> Option<String> {
+    table.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 
 /// The root files of the package's targets, each empty.

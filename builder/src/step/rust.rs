@@ -86,8 +86,9 @@ fn programs(step: &RustStep, target: &Path, spill: &Spill, mtime: u64) -> Result
     let mut tree = FileTree::default();
     for bin in &step.bins {
         let path = Path::new(profile_folder(&step.profile)).join(bin.as_str());
-        let content = collect(target, &path, spill)
-            .map_err(|error| Failure::new(Exit::Failed, format!("step `rust` made no program `{bin}`")).because(&error))?;
+        let content = collect(target, &path, spill).map_err(|error| {
+            Failure::new(Exit::Failed, format!("step `rust` made no program `{bin}`")).because(&error)
+        })?;
         let place = EntryPath::parse(&format!("usr/bin/{bin}")).map_err(|error| internal(&error))?;
         tree.insert(place, Entry::content(Meta::root(0o755, mtime), content)).map_err(|error| internal(&error))?;
     }
@@ -114,7 +115,9 @@ impl Cargo<'_> {
         epoch: u64,
     ) -> Result<(), Failure> {
         let mut args: Vec<String> =
-            ["/usr/bin/cargo", "build", "--locked", "--offline", "--profile", step.profile.as_str()].map(str::to_owned).to_vec();
+            ["/usr/bin/cargo", "build", "--locked", "--offline", "--profile", step.profile.as_str()]
+                .map(str::to_owned)
+                .to_vec();
         for bin in &step.bins {
             args.extend(["--bin".to_owned(), bin.to_string()]);
         }

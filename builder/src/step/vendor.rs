@@ -47,7 +47,10 @@ fn unpack(one: &LockedCrate, packages: &Packages<'_>, spill: &Spill) -> Result<F
         .map_err(|error| wrong(&error))?;
     let inside = tree.iter().all(|(path, _)| path.as_str() == name || path.as_str().starts_with(&format!("{name}/")));
     if !inside {
-        return Err(Failure::new(Exit::Failed, format!("crate {} {} has files outside `{name}`", one.name, one.version)));
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("crate {} {} has files outside `{name}`", one.name, one.version),
+        ));
     }
     let mut tree = tree;
     for (_, entry) in tree.iter_mut() {
