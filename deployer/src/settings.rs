@@ -40,12 +40,11 @@ pub struct Settings {
 }
 
 /// The node's key in cosign's format.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Clone, Debug)]
 pub struct NodeKey {
     /// The key file.
     pub file: PathBuf,
-    /// File with its passphrase; absent means the empty passphrase.
+    /// File with its passphrase; absent means that the environment has it.
     pub passphrase_file: Option<PathBuf>,
 }
 
@@ -101,7 +100,8 @@ struct File {
     trust: PathBuf,
     #[serde(default)]
     groups: Vec<GroupName>,
-    key: Option<NodeKey>,
+    key: Option<PathBuf>,
+    key_passphrase_file: Option<PathBuf>,
     credentials: Option<PathBuf>,
     #[serde(default)]
     plain_http: Vec<RegistryHost>,
@@ -169,8 +169,8 @@ impl Settings {
             trust: base.join(raw.trust),
             groups: raw.groups,
             key: raw.key.map(|key| NodeKey {
-                file: base.join(key.file),
-                passphrase_file: key.passphrase_file.map(|file| base.join(file)),
+                file: base.join(key),
+                passphrase_file: raw.key_passphrase_file.map(|file| base.join(file)),
             }),
             credentials: raw.credentials.map(|file| base.join(file)),
             plain_http: raw.plain_http,

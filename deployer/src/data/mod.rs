@@ -20,7 +20,7 @@ mod copy;
 mod memory;
 mod place;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 mod tree;
 
 use std::fmt;

@@ -258,12 +258,12 @@ fn btrfs_tool(arguments: &[&str]) {
 }
 
 /// A file system on a loop file, unmounted when dropped.
-struct Disk {
+pub(crate) struct Disk {
     folder: tempfile::TempDir,
 }
 
 impl Disk {
-    fn make(kind: &str, mebibytes: u64) -> Option<Self> {
+    pub(crate) fn make(kind: &str, mebibytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("disk");
         fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
@@ -282,7 +282,7 @@ impl Disk {
         None
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("mount")
     }
 }

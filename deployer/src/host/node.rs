@@ -19,6 +19,9 @@ use crate::entrance::{Entrance, Keeper};
 use crate::machine::AppName;
 use crate::settings::{NodeKey, Settings};
 
+/// Where the passphrase of the node's key is looked for, as for every other key of Nebh-X and of cosign.
+const PASSPHRASE_VARIABLES: [&str; 2] = ["NEBH_KEY_PASSWORD", "COSIGN_PASSWORD"];
+
 /// One node, ready to host its applications.
 #[derive(Clone)]
 pub struct LocalNode {
@@ -121,7 +124,10 @@ fn read_key(key: &NodeKey) -> Result<PrivateKey, Failure> {
     };
     let passphrase = match &key.passphrase_file {
         Some(file) => read(file)?,
-        None => String::new(),
+        None => {
+            let of = |name| std::env::var(name).ok();
+            PASSPHRASE_VARIABLES.into_iter().find_map(of).unwrap_or_default()
+        }
     };
     PrivateKey::from_cosign_pem(&read(&key.file)?, passphrase.trim_end_matches(['\r', '\n'])).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot use the node's key `{}`", key.file.display())).because(&error)

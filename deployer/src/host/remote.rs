@@ -70,7 +70,7 @@ impl LocalHost {
         }
     }
 
-    async fn look_at_head(&self, channel: &str) -> Result<Head, Trouble> {
+    pub(super) async fn look_at_head(&self, channel: &str) -> Result<Head, Trouble> {
         let (client, address) = (&self.node.client, &self.app.repository);
         let tag = channel::tag(channel).map_err(|error| trouble::wrong(error.to_string()))?;
         let manifest = client.manifest_by_tag(address, &tag).await.map_err(|error| trouble::from_client(&error))?;

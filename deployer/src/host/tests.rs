@@ -3,9 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
+use nebh_trust::channel::{ChannelHead, HeadRelease, sign_head};
 use nebh_trust::key::PrivateKey;
 
 use super::Host;
+use crate::data::suite::Disk;
 use crate::machine::{Effect, Event, GenerationId, Loss, SnapshotKind, SnapshotName, TimelineId, TroubleKind};
 
 mod registry;
@@ -220,5 +222,52 @@ async fn live_probe_counts_failures() {
     let loss = tokio::time::timeout(Duration::from_mins(2), world.host.watch(g(1))).await.unwrap();
     process.signal(rustix::process::Signal::CONT).unwrap();
     assert_eq!(loss, Loss::Probe { text: "no answer within 5 s".to_owned() });
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channel_head_is_followed_forward_only_and_the_floor_outlives_the_agent() {
+    let Some(world) = World::new().await else { return };
+    let one = world.release("1.0.0", 1);
+    let put = |counter: u64, days: i64| {
+        let current = HeadRelease { version: one.version.to_string(), digest: one.digest };
+        let now = jiff::Timestamp::now();
+        let hours = |count: i64| jiff::SignedDuration::from_hours(count);
+        let repository = world.registry.address.repository().clone();
+        let issued = now - hours(48);
+        let head = ChannelHead::new("stable", repository, counter, current, issued, now + hours(24 * days));
+        world.registry.put(&sign_head(&head, &world.releaser).unwrap());
+    };
+    put(5, 7);
+    let head = world.host.head(None).await;
+    assert_eq!((head.counter, head.current), (5, one.clone()));
+    put(4, 7);
+    let why = world.host.look_at_head("stable").await.unwrap_err();
+    assert!(why.kind == TroubleKind::Refused && why.text.contains("older than what was seen"), "{}", why.text);
+    put(6, -1);
+    let why = world.host.look_at_head("stable").await.unwrap_err();
+    assert!(why.kind == TroubleKind::Refused && why.text.contains("expired"), "{}", why.text);
+    put(4, 7);
+    let world = world.reborn().await;
+    let why = world.host.look_at_head("stable").await.unwrap_err();
+    assert!(why.text.contains("head 5 was seen before"), "{}", why.text);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disk_is_said_and_leaves_nothing_half() {
+    let Some(disk) = Disk::make("ext4", 48) else { return };
+    let Some(world) = World::with_state(&disk.path()).await else { return };
+    let release = world.release("1.0.0", 1);
+    let filler = disk.path().join("filler");
+    let free = rustix::fs::statvfs(&disk.path()).unwrap();
+    let room = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
+    fs::write(&filler, vec![7; room - (256 << 10)]).unwrap();
+    let why = world.prepare(1, &release, None).await.unwrap_err();
+    assert_eq!(why.kind, TroubleKind::NoSpace, "{}", why.text);
+    let left = fs::read_dir(disk.path().join("roots")).into_iter().flatten().count();
+    assert_eq!(left, 0, "nothing half is unpacked");
+    fs::remove_file(&filler).unwrap();
+    world.prepare(1, &release, None).await.unwrap();
     world.end().await;
 }

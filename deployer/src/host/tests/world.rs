@@ -21,6 +21,7 @@ use crate::settings::Settings;
 
 pub(super) struct World {
     pub(super) folder: tempfile::TempDir,
+    pub(super) state: PathBuf,
     pub(super) registry: Registry,
     pub(super) builder: PrivateKey,
     pub(super) releaser: PrivateKey,
@@ -44,6 +45,11 @@ run:
 
 impl World {
     pub(super) async fn new() -> Option<Self> {
+        Self::with_state(Path::new("state")).await
+    }
+
+    /// The same with the agent's state elsewhere.
+    pub(super) async fn with_state(state: &Path) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         runtime(folder.path()).await?;
         compile(folder.path())?;
@@ -64,18 +70,19 @@ rules:
         fs::write(folder.path().join("config/n1/app.conf.j2"), "node = {{ node }}\n").unwrap();
         let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let program = program(folder.path());
-        let node = LocalNode::start(settings(folder.path(), &registry, listen), &program).await.unwrap();
+        let state = folder.path().join(state);
+        let node = LocalNode::start(settings(folder.path(), &state, &registry, listen), &program).await.unwrap();
         let host = node.host(&"shop/api".parse().unwrap()).await.unwrap();
-        Some(Self { folder, registry, builder, releaser, listen, program, node, host })
+        Some(Self { folder, state, registry, builder, releaser, listen, program, node, host })
     }
 
     /// The same node after its agent died: everything on disk and every process stays.
     pub(super) async fn reborn(self) -> Self {
-        let Self { folder, registry, builder, releaser, listen, program, node, host } = self;
+        let Self { folder, state, registry, builder, releaser, listen, program, node, host } = self;
         drop((node, host));
-        let node = LocalNode::start(settings(folder.path(), &registry, listen), &program).await.unwrap();
+        let node = LocalNode::start(settings(folder.path(), &state, &registry, listen), &program).await.unwrap();
         let host = node.host(&"shop/api".parse().unwrap()).await.unwrap();
-        Self { folder, registry, builder, releaser, listen, program, node, host }
+        Self { folder, state, registry, builder, releaser, listen, program, node, host }
     }
 
     pub(super) fn image(&self, version: &str, key: &PrivateKey) -> RawManifest {
@@ -185,11 +192,11 @@ pub(super) fn reference(version: &str, index: &RawManifest) -> ReleaseRef {
     ReleaseRef { version: version.parse().unwrap(), digest: *index.digest() }
 }
 
-fn settings(folder: &Path, registry: &Registry, listen: SocketAddr) -> Settings {
+fn settings(folder: &Path, state: &Path, registry: &Registry, listen: SocketAddr) -> Settings {
     let text = format!(
         "
 node: n1
-state: state
+state: {}
 trust: trust.yaml
 apps:
   - name: shop/api
@@ -198,6 +205,7 @@ apps:
     datasets: {{ ledger: {{ driver: copy, path: data/ledger }} }}
     ports: {{ \"8080\": {listen} }}
 ",
+        state.display(),
         registry.address
     );
     Settings::parse("node.yaml", &text, folder, folder).unwrap()
