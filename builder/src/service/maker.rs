@@ -38,6 +38,8 @@ pub struct Pipeline {
     store: Store,
     client: Client,
     options: BuildOptions,
+    /// What provenance calls us.
+    id: String,
     builder: [PrivateKey; 1],
     releaser: Option<[PrivateKey; 1]>,
     mirrors: std::path::PathBuf,
@@ -48,11 +50,15 @@ impl Pipeline {
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         let passphrase = Passphrase { file: settings.sign.passphrase_file.clone() };
         let open = |file: &std::path::PathBuf| keys::open(file, &passphrase).map(|key| [key]);
+        let builder = open(&settings.sign.builder)?;
+        let [key] = &builder;
+        let id = settings.id.clone().unwrap_or_else(|| provenance::builder_id(key.public()));
         Ok(Self {
+            id,
             store: Store::open(&settings.state)?,
             client: registry::client()?,
             options: BuildOptions { offline: false, again: false, upstreams: settings.upstreams.clone() },
-            builder: open(&settings.sign.builder)?,
+            builder,
             releaser: settings.sign.releaser.as_ref().map(open).transpose()?,
             mirrors: settings.mirrors(),
         })
@@ -81,9 +87,8 @@ impl Pipeline {
             tags.push(branch_tag(build.reference.short())?);
         }
         let [key] = &self.builder;
-        let id = provenance::builder_id(key.public());
         let reference = Some(build.reference.full().to_owned());
-        let told = publish::built::provenance(image, &project.source, reference, &id, started, begun);
+        let told = publish::built::provenance(image, &project.source, reference, &self.id, started, begun);
         let publication = Publication {
             layout: &image.layout,
             image: &image.manifest,
