@@ -259,11 +259,22 @@ fn show_plan(plan: &Value, globals: &Globals) {
             one["versions"],
             one["versions_dropped"]
         ));
+        let mut followers = [0, 0];
         for verdict in one["verdicts"].as_array().into_iter().flatten() {
-            let tags: Vec<&str> = verdict["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            if !globals.verbose && is_follower(verdict) {
+                followers[usize::from(text(verdict, "fate") == "drop")] += 1;
+                continue;
+            }
+            let tags: Vec<&str> = tag_names(verdict).collect();
             let digest: String = text(verdict, "digest").chars().take(19).collect();
             let name = if tags.is_empty() { digest } else { format!("{} ({digest})", tags.join(", ")) };
             lines.push(format!("  {:<4}  {name}: {}", text(verdict, "fate"), text(verdict, "reason")));
+        }
+        let [kept, dropped] = followers;
+        if kept + dropped > 0 {
+            lines.push(format!(
+                "  and their signatures, attestations and parts: {kept} stay, {dropped} go (-v lists them)"
+            ));
         }
     }
     for large in plan["needs_confirmation"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -274,24 +285,32 @@ fn show_plan(plan: &Value, globals: &Globals) {
     Out::new(globals).result(&lines.join("\n"), plan, &digest);
 }
 
+fn tag_names(verdict: &Value) -> impl Iterator<Item = &str> {
+    verdict["tags"].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// What has no fate of its own.
+fn is_follower(verdict: &Value) -> bool {
+    let own = tag_names(verdict).any(|tag| !matches!(crate::tag_kind(tag), crate::retain::TagKind::Attached(_)));
+    !own && ["part-of", "attached", "with"].contains(&verdict["because"].as_str().unwrap_or_default())
+}
+
 async fn explain_admission(reference: &Reference, at: &At, globals: &Globals) -> Result<(), Failure> {
     let client = connect(at, Some(reference), globals)?;
     let repository = reference.address().repository().to_string();
     let name = name(reference)?;
     let query = [("repository", repository.as_str()), ("name", name.as_str())];
-    let mut found = client.get("explain/admission", &query).await;
     // A tag that was refused leads nowhere; its story is in the events.
-    if found.is_err() {
-        let query = [("repository", repository.as_str()), ("subject", name.as_str())];
-        let events = client.get("events", &query).await?;
-        if events["events"].as_array().is_some_and(|events| !events.is_empty()) {
-            found = Ok(json!({
+    let found = match client.get("explain/admission", &query).await {
+        Ok(found) => found,
+        Err(failure) => {
+            let events = history(&client, &repository, &name).await?.ok_or(failure)?;
+            json!({
                 "version": 1, "repository": repository, "name": name, "admitted": false,
-                "kind": "no-such-tag", "reason": "the tag leads nowhere", "events": events["events"],
-            }));
+                "kind": "no-such-tag", "reason": "the tag leads nowhere", "events": events,
+            })
         }
-    }
-    let found = found?;
+    };
     let verdict = if found["admitted"] == json!(true) { "admitted" } else { "refused " };
     let mut lines = vec![format!("{verdict} {reference}: {}", text(&found, "reason"))];
     for event in found["events"].as_array().into_iter().flatten() {
@@ -306,12 +325,30 @@ async fn explain_retention(reference: &Reference, at: &At, globals: &Globals) ->
     let repository = reference.address().repository().to_string();
     let name = name(reference)?;
     let query = [("repository", repository.as_str()), ("name", name.as_str())];
-    let found = client.get("explain/retention", &query).await?;
+    let found = match client.get("explain/retention", &query).await {
+        Ok(found) => found,
+        // What was dropped is not there to be judged; why it went is in the events.
+        Err(failure) => {
+            let events = history(&client, &repository, &name).await?;
+            let dropped = events.iter().filter_map(Value::as_array).flatten();
+            let dropped = dropped.into_iter().find(|event| text(event, "kind") == "dropped").ok_or(failure)?;
+            let reason = format!("{} (at {})", text(dropped, "detail"), text(dropped, "at"));
+            json!({ "version": 1, "verdict": { "fate": "dropped", "digest": "", "reason": reason } })
+        }
+    };
     let verdict = &found["verdict"];
     let fate = text(verdict, "fate");
-    let line = format!("{fate}  {reference} ({}): {}", text(verdict, "digest"), text(verdict, "reason"));
-    Out::new(globals).result(&line, &found, &fate);
+    let digest = text(verdict, "digest");
+    let name = if digest.is_empty() { reference.to_string() } else { format!("{reference} ({digest})") };
+    Out::new(globals).result(&format!("{fate}  {name}: {}", text(verdict, "reason")), &found, &fate);
     Ok(())
+}
+
+/// What happened to a name, if anything did.
+async fn history(client: &Client, repository: &str, name: &str) -> Result<Option<Value>, Failure> {
+    let found = client.get("events", &[("repository", repository), ("subject", name)]).await?;
+    let events = found["events"].clone();
+    Ok(events.as_array().is_some_and(|events| !events.is_empty()).then_some(events))
 }
 
 fn text(value: &Value, key: &str) -> String {

@@ -212,6 +212,8 @@ pub fn retain(
             kept.insert(candidate.digest, reason);
         }
     }
+    // Before the places are given away: what belongs to a pinned release takes none.
+    follow(candidates, &mut kept);
     for (rank, candidate) in (1..).zip(by_age(candidates, &kept)) {
         if rank <= rule.recent {
             kept.insert(candidate.digest, KeepReason::Recent(rank));

@@ -103,6 +103,16 @@ fn image_of_a_pinned_release_is_kept_although_its_own_tag_is_old() {
 }
 
 #[test]
+fn image_of_a_pinned_release_takes_no_place_from_the_recent_ones() {
+    let release = Candidate { children: vec![id("newest")], ..version("release", 9) };
+    let holds = Holds { pins: [(id("release"), vec!["1.0.0".to_owned()])].into(), ..Holds::default() };
+    let verdicts = decide(1, &[release, version("newest", 9), version("new", 5), version("old", 1)], &holds);
+    assert!(!dropped(&verdicts, "newest") && !dropped(&verdicts, "new"));
+    assert_eq!(verdicts[&id("new")].reason(), "recent version 1");
+    assert!(dropped(&verdicts, "old"));
+}
+
+#[test]
 fn manifest_of_unknown_age_is_kept() {
     let mut tagged = version("a", 1);
     tagged.tags[0].moved = None;
