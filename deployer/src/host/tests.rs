@@ -260,9 +260,7 @@ async fn full_disk_is_said_and_leaves_nothing_half() {
     let Some(world) = World::with_state(&disk.path()).await else { return };
     let release = world.release("1.0.0", 1);
     let filler = disk.path().join("filler");
-    let free = rustix::fs::statvfs(&disk.path()).unwrap();
-    let room = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
-    fs::write(&filler, vec![7; room - (256 << 10)]).unwrap();
+    fill(&filler);
     let why = world.prepare(1, &release, None).await.unwrap_err();
     assert_eq!(why.kind, TroubleKind::NoSpace, "{}", why.text);
     let left = fs::read_dir(disk.path().join("roots")).into_iter().flatten().count();
@@ -270,4 +268,14 @@ async fn full_disk_is_said_and_leaves_nothing_half() {
     fs::remove_file(&filler).unwrap();
     world.prepare(1, &release, None).await.unwrap();
     world.end().await;
+}
+
+/// Takes all the space there is, and gives a little back.
+fn fill(path: &std::path::Path) {
+    let mut file = fs::File::create(path).unwrap();
+    let block = vec![7; 64 << 10];
+    while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    let length = file.metadata().unwrap().len();
+    file.set_len(length.saturating_sub(256 << 10)).unwrap();
+    file.sync_all().unwrap();
 }
