@@ -8,6 +8,7 @@
 
 mod admission;
 mod attacks;
+mod commands;
 mod durability;
 mod protocol;
 mod retention;
