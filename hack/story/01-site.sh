@@ -38,7 +38,9 @@ projects:
     to: $GATEWAY/shop/ledger
 sign: { builder: keys/builder.key, releaser: keys/releaser.key }
 END
-(umask 077 && head -c 24 /dev/urandom | base64 >webhook.secret)
+head -c 24 /dev/urandom | base64 >webhook.secret
+printf %s "$NEBH_KEY_PASSWORD" >passphrase
+chmod 600 webhook.secret passphrase
 
 # The payments live on btrfs, where a snapshot takes a millisecond.
 truncate -s 1G data.img
@@ -51,7 +53,7 @@ cat >node.yaml <<END
 node: n1
 state: $WORK/node
 trust: trust.yaml
-key: keys/node.key
+key: { file: keys/node.key, passphrase-file: passphrase }
 apps:
   - name: shop/ledger
     follow: { repository: $GATEWAY/shop/ledger, channel: stable }

@@ -13,11 +13,9 @@ END
 chmod +x ledger.git/hooks/post-receive
 
 # Commits a version of the application: the first is a folder, later ones are the files that change.
-commit() { # folder message
-    cp -r "$ROOT/buildspecs/ledger/$1/." ledger/
-    rm -rf ledger/versions ledger/target
+commit() { # message date
     git -C ledger add -A
-    GIT_COMMITTER_DATE=$3 GIT_AUTHOR_DATE=$3 git -C ledger -c user.name=ada -c user.email=ada@shop.example commit -q -m "$2"
+    GIT_COMMITTER_DATE=$2 GIT_AUTHOR_DATE=$2 git -C ledger -c user.name=ada -c user.email=ada@shop.example commit -q -m "$1"
 }
 push() { run git -C ledger push -q origin "$@"; }
 
@@ -39,7 +37,7 @@ cp -r "$ROOT/buildspecs/ledger/." ledger/
 rm -rf ledger/versions ledger/target
 tell "every input gets its digest written into buildspec.lock, from the signed index of Debian and from Cargo.lock"
 run nebh lock ledger --update
-commit . "the ledger takes payments" "2026-01-05T09:00:00Z"
+commit "the ledger takes payments" "2026-01-05T09:00:00Z"
 push main
 built main
 V1=$(digest_of main)
