@@ -39,8 +39,7 @@ projects:
 sign: { builder: keys/builder.key, releaser: keys/releaser.key }
 END
 head -c 24 /dev/urandom | base64 >webhook.secret
-printf %s "$NEBH_KEY_PASSWORD" >passphrase
-chmod 600 webhook.secret passphrase
+chmod 600 webhook.secret
 
 # The payments live on btrfs, where a snapshot takes a millisecond.
 truncate -s 1G data.img
@@ -53,7 +52,7 @@ cat >node.yaml <<END
 node: n1
 state: $WORK/node
 trust: trust.yaml
-key: { file: keys/node.key, passphrase-file: passphrase }
+key: keys/node.key
 apps:
   - name: shop/ledger
     follow: { repository: $GATEWAY/shop/ledger, channel: stable }
