@@ -34,7 +34,7 @@ pub struct Job {
     pub cwd: PathBuf,
 }
 
-/// The variables that every step has. `epoch` is the commit's time.
+/// The variables that every step has. `epoch` is the time that the step is told.
 pub fn environment(epoch: u64) -> BTreeMap<String, String> {
     [
         ("HOME", "/x/home"),

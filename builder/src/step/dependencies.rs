@@ -16,9 +16,11 @@ use crate::root::materialize;
 use crate::spec::RustStep;
 
 /// Version of this step; part of the key.
-const DEPENDENCIES_VERSION: &str = "dependencies-1";
-/// The time of all files of the skeleton, and of the step: it follows from no commit.
-const EPOCH: u64 = 1;
+const DEPENDENCIES_VERSION: &str = "dependencies-2";
+/// The time of all files of the skeleton, and `SOURCE_DATE_EPOCH` of both cargo steps: it follows from no commit. Crates
+/// that compile C run again when that variable changes, and with the commit's time every commit would compile them anew.
+/// 1980, because some archive formats know no earlier year.
+pub(super) const EPOCH: u64 = 315_532_800;
 
 /// The folder with the compiled dependencies, and whether it was kept from before.
 pub(super) async fn dependencies(
@@ -41,7 +43,7 @@ pub(super) async fn dependencies(
         tree.insert(path, file).map_err(|error| internal(&error))?;
     }
     materialize(tree, &source).map_err(|error| internal(&error))?;
-    cargo.build("dependencies", step, &source, &target, EPOCH).await?;
+    cargo.build("dependencies", step, &source, &target).await?;
     forget(&target.join(profile_folder(&step.profile)), &skeleton.members)
         .map_err(|cause| Failure::new(Exit::Failed, "cannot keep the compiled dependencies").because(&cause))?;
     Ok((store.keep_folder("dependencies", &key, &target)?, false))

@@ -11,7 +11,7 @@ use nebh_oci::digest::Digest;
 use nebh_oci::runtime::Mount;
 
 use super::collect::collect;
-use super::dependencies::dependencies;
+use super::dependencies::{EPOCH, dependencies};
 use super::vendor::vendor;
 use crate::assembly::{Entry, EntryPath, FileTree, Meta, Spill};
 use crate::event::BuildEvent;
@@ -72,7 +72,7 @@ pub async fn rust(step: &RustStep, inputs: &RustInputs<'_>, spill: &Spill) -> Re
     let what = step.bins.iter().map(crate::spec::BinName::as_str).collect::<Vec<_>>().join(", ");
     events.send(BuildEvent::StepStarted { step: "rust".into(), what: what.clone() });
     let target = Layered::over(&compiled, inputs.packages.work.path()).map_err(|error| internal(&error))?;
-    cargo.build("rust", step, inputs.source, target.path(), inputs.checkout.time()).await?;
+    cargo.build("rust", step, inputs.source, target.path()).await?;
     let tree = programs(step, target.path(), spill, inputs.checkout.time())?;
     events.send(BuildEvent::StepDone { step: "rust".into(), what, millis: millis(begun), kept: false });
     Ok(tree)
@@ -112,7 +112,6 @@ impl Cargo<'_> {
         step: &RustStep,
         source: &Path,
         target: &Path,
-        epoch: u64,
     ) -> Result<(), Failure> {
         let mut args: Vec<String> =
             ["/usr/bin/cargo", "build", "--locked", "--offline", "--profile", step.profile.as_str()]
@@ -139,7 +138,7 @@ impl Cargo<'_> {
             cwd: "/x/src".into(),
         };
         let folder = self.inputs.packages.work.folder(&format!("bundle-{name}"))?;
-        let ran = self.inputs.sandbox.run(&job, &folder, epoch, self.inputs.packages.events).await;
+        let ran = self.inputs.sandbox.run(&job, &folder, EPOCH, self.inputs.packages.events).await;
         ran.map_err(|error| failure(&error))
     }
 
