@@ -101,6 +101,7 @@ struct File {
     #[serde(default)]
     groups: Vec<GroupName>,
     key: Option<PathBuf>,
+    #[expect(clippy::struct_field_names, reason = "the field is named as in the file")]
     key_passphrase_file: Option<PathBuf>,
     credentials: Option<PathBuf>,
     #[serde(default)]

@@ -114,12 +114,13 @@ async fn spare_starts_speaks_to_its_log_stops_on_term_and_leaves_a_record() {
 async fn program_that_ignores_the_signal_is_killed_after_its_grace() {
     let Some(bench) = Bench::new().await else { return };
     let run = bench.run(1);
-    bench
-        .runner
-        .create(&run, &bench.spec(&["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.01; done"]))
-        .await
-        .unwrap();
+    let script = "trap '' TERM; echo deaf; while :; do sleep 0.01; done";
+    bench.runner.create(&run, &bench.spec(&["/bin/sh", "-c", script])).await.unwrap();
     bench.runner.start(&run).await.unwrap();
+    let log = bench.folder.path().join("g1/stdout.log");
+    while fs::read_to_string(&log).unwrap() != "deaf\n" {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     bench.runner.stop(&run, Signal::TERM, Duration::from_millis(50)).await.unwrap();
     assert_eq!(run.ended().await, Some(Exit::Signal { number: 9, name: "SIGKILL".to_owned() }));
     bench.runner.discard(&run).await.unwrap();

@@ -161,6 +161,11 @@ impl LocalHost {
             exit = run.ended() => Err(format!("{id} {}", ended(exit.as_ref()))),
             result = alive => result,
         };
+        // A program that has ended cannot be asked, and how it ended says more than that.
+        let result = match result {
+            Err(_) if !run.may_run() => Err(format!("{id} {}", ended(run.ended().await.as_ref()))),
+            result => result,
+        };
         match result {
             Ok(()) => Ok(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
             Err(why) => {

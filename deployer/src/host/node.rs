@@ -122,12 +122,11 @@ fn read_key(key: &NodeKey) -> Result<PrivateKey, Failure> {
         std::fs::read_to_string(path)
             .map_err(|error| Failure::new(Exit::Usage, format!("cannot read `{}`", path.display())).because(&error))
     };
-    let passphrase = match &key.passphrase_file {
-        Some(file) => read(file)?,
-        None => {
-            let of = |name| std::env::var(name).ok();
-            PASSPHRASE_VARIABLES.into_iter().find_map(of).unwrap_or_default()
-        }
+    let passphrase = if let Some(file) = &key.passphrase_file {
+        read(file)?
+    } else {
+        let of = |name| std::env::var(name).ok();
+        PASSPHRASE_VARIABLES.into_iter().find_map(of).unwrap_or_default()
     };
     PrivateKey::from_cosign_pem(&read(&key.file)?, passphrase.trim_end_matches(['\r', '\n'])).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot use the node's key `{}`", key.file.display())).because(&error)

@@ -17,6 +17,7 @@ use super::super::{Host, LocalHost, LocalNode, Progress, fetch};
 use super::registry::Registry;
 use crate::container::tests::{program, runtime};
 use crate::machine::{Effect, Event, Facts, GenerationId, OpId, PrepareSource, ReleaseRef, Step, Trouble};
+use crate::process::Process;
 use crate::settings::Settings;
 
 pub(super) struct World {
@@ -27,8 +28,10 @@ pub(super) struct World {
     pub(super) releaser: PrivateKey,
     pub(super) listen: SocketAddr,
     pub(super) program: PathBuf,
-    pub(super) node: LocalNode,
     pub(super) host: LocalHost,
+    pub(super) node: LocalNode,
+    /// Last, when nothing is left that would start the entrance again.
+    guard: Guard,
 }
 
 const RELEASE: &str = "
@@ -73,16 +76,17 @@ rules:
         let state = folder.path().join(state);
         let node = LocalNode::start(settings(folder.path(), &state, &registry, listen), &program).await.unwrap();
         let host = node.host(&"shop/api".parse().unwrap()).await.unwrap();
-        Some(Self { folder, state, registry, builder, releaser, listen, program, node, host })
+        let guard = Guard(folder.path().to_owned());
+        Some(Self { folder, state, registry, builder, releaser, listen, program, host, node, guard })
     }
 
     /// The same node after its agent died: everything on disk and every process stays.
     pub(super) async fn reborn(self) -> Self {
-        let Self { folder, state, registry, builder, releaser, listen, program, node, host } = self;
+        let Self { folder, state, registry, builder, releaser, listen, program, host, node, guard } = self;
         drop((node, host));
         let node = LocalNode::start(settings(folder.path(), &state, &registry, listen), &program).await.unwrap();
         let host = node.host(&"shop/api".parse().unwrap()).await.unwrap();
-        Self { folder, state, registry, builder, releaser, listen, program, node, host }
+        Self { folder, state, registry, builder, releaser, listen, program, host, node, guard }
     }
 
     pub(super) fn image(&self, version: &str, key: &PrivateKey) -> RawManifest {
@@ -181,6 +185,34 @@ rules:
             self.perform(Effect::Remove { generation: id }).await;
         }
         self.node.entrance().stop().await.unwrap();
+    }
+}
+
+/// Ends what a failed test leaves running: the entrance and attendants name the test's folder in their environment,
+/// and a container's first process is a child of its attendant.
+struct Guard(PathBuf);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let folder = self.0.as_os_str().as_encoded_bytes();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let of_folder = fs::read(entry.path().join("environ"))
+                .is_ok_and(|text| text.windows(folder.len()).any(|window| window == folder));
+            let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse::<u32>().ok()) else { continue };
+            if !of_folder || pid == std::process::id() {
+                continue;
+            }
+            let tasks = fs::read_dir(entry.path().join("task")).into_iter().flatten().flatten();
+            let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+            let children: Vec<u32> = children
+                .flat_map(|text| text.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+                .collect();
+            for pid in children.into_iter().chain([pid]) {
+                if let Ok(process) = Process::of(pid) {
+                    drop(process.signal(rustix::process::Signal::KILL));
+                }
+            }
+        }
     }
 }
 
