@@ -68,7 +68,7 @@ impl Packages<'_> {
         for package in &group.packages {
             let deb = self.read(package, &spill)?;
             newest = newest.max(deb.facts.latest);
-            let status = status(&deb, latest).map_err(|error| wrong(package, &error))?;
+            let status = status(&deb, latest).map_err(|error| wrong(package, &*error))?;
             tree.merge(deb.tree).and_then(|()| tree.merge(status)).map_err(|error| wrong(package, &error))?;
         }
         let layer = write_layer(self.store.images(), &name, &tree, latest).map_err(|error| internal(&error))?;
@@ -210,6 +210,6 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn wrong(package: &PackageKey, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Exit::Failed, format!("package {} cannot be unpacked", package.name)).why(error.to_string())
+fn wrong(package: &PackageKey, error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("package {} cannot be unpacked", package.name)).because(error)
 }

@@ -273,3 +273,30 @@ fn uncommitted_change_is_refused_and_a_work_tree_is_marked() {
     fs::remove_file(project.path().join("site/new.html")).unwrap();
     assert!(!Checkout::open(source(), &Revision::WorkTree).unwrap().is_work_tree());
 }
+
+#[tokio::test]
+async fn full_disk_is_an_error_that_says_so_and_leaves_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: a small file system needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    fs::create_dir(&state).unwrap();
+    rustix::mount::mount("small", &state, "tmpfs", rustix::mount::MountFlags::empty(), Some(c"size=192k")).unwrap();
+    let result = {
+        let store = Store::open(&state).unwrap();
+        InputArchive::open(store.inputs()).unwrap().put_bytes(&package_bytes()).unwrap();
+        let options = BuildOptions { offline: true, again: false, upstreams: UpstreamSettings::default() };
+        build(Project::new().checkout(), &store, &options, &Events::none()).await
+    };
+    let left: Vec<_> = ["work", "kept/plans", "kept/layers"]
+        .iter()
+        .filter_map(|folder| fs::read_dir(state.join(folder)).ok())
+        .flat_map(|entries| entries.map(|entry| entry.unwrap().path()))
+        .collect();
+    rustix::mount::unmount(&state, rustix::mount::UnmountFlags::DETACH).unwrap();
+    let failure = result.unwrap_err();
+    assert!(failure.to_string().contains("No space left on device"), "{failure}");
+    assert!(left.is_empty(), "{left:?}");
+}

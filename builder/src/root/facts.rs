@@ -8,7 +8,7 @@ use base64::Engine;
 use serde::{Deserialize, Deserializer, Serializer};
 
 /// The form of kept facts; a change makes older ones unknown, not wrong.
-pub const FACTS_VERSION: u32 = 1;
+pub const FACTS_VERSION: u32 = 2;
 
 /// Folders whose files the finishers read.
 const READ_BELOW: [&str; 5] = [
@@ -19,7 +19,7 @@ const READ_BELOW: [&str; 5] = [
     "usr/lib/tmpfiles.d/",
 ];
 /// Folders whose names the finishers look at.
-const NAMED_BELOW: [&str; 2] = ["usr/bin/", "usr/sbin/"];
+const NAMED_BELOW: [&str; 3] = ["usr/bin/", "usr/sbin/", "usr/share/nginx/modules-available/"];
 
 /// One package, as the finishers see it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,7 +33,7 @@ pub struct PackageFacts {
     pub control: String,
     /// Its maintainer scripts by name.
     pub scripts: BTreeMap<String, String>,
-    /// Programs.
+    /// Programs, and other files that only have to be there.
     pub programs: BTreeSet<String>,
     /// Content of the files that a finisher reads.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]

@@ -28,6 +28,9 @@ const ALTERNATIVES: [(&str, &[&str]); 12] = [
     ("usr/sbin/rmt", &["usr/sbin/rmt-tar"]),
 ];
 
+/// Where packages put modules of nginx that are not switched on yet.
+const NGINX_MODULES: &str = "usr/share/nginx/modules-available/";
+
 /// Why a root cannot be finished.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
@@ -55,6 +58,7 @@ pub fn finish(packages: &[PackageFacts], mtime: u64) -> Result<FileTree, FinishE
     finisher.users(packages)?;
     finisher.ca_bundle(packages)?;
     finisher.alternatives(packages)?;
+    finisher.nginx_modules(packages)?;
     Ok(finisher.tree)
 }
 
@@ -131,6 +135,20 @@ impl Finisher {
         }
         self.file("etc/ssl/certs/ca-certificates.crt", 0o644, 0, bundle)?;
         links.iter().try_for_each(|(path, target)| self.link(path, target))
+    }
+
+    /// Each module package switches its module on, at a place in the order that its script names: `NAME:50-NAME`.
+    fn nginx_modules(&mut self, packages: &[PackageFacts]) -> Result<(), FinishError> {
+        for package in packages {
+            let script = package.scripts.get("postinst").map_or("", String::as_str);
+            for path in package.programs.iter().filter(|path| path.starts_with(NGINX_MODULES)) {
+                let name = &path[NGINX_MODULES.len()..];
+                let pair = script.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'));
+                let enabled = pair.map_or_else(|| format!("50-{name}"), str::to_owned);
+                self.link(&format!("etc/nginx/modules-enabled/{enabled}"), &format!("/{path}"))?;
+            }
+        }
+        Ok(())
     }
 
     fn alternatives(&mut self, packages: &[PackageFacts]) -> Result<(), FinishError> {

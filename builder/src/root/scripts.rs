@@ -5,7 +5,7 @@ use super::facts::PackageFacts;
 
 /// Packages whose scripts were read: what they do on a fresh system is done by a finisher, by the package's own files, or
 /// is nothing that an image needs (service managers, menus, upgrades from old versions).
-const KNOWN: [&str; 40] = [
+const KNOWN: [&str; 42] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -24,9 +24,11 @@ const KNOWN: [&str; 40] = [
     "libc-bin",
     "libc6",
     "libgcc-s1",
+    "libgssapi-krb5-2",
     "libpam-modules",
     "libpam-runtime",
     "libpam0g",
+    "libselinux1",
     "libssl3t64",
     "login",
     "lsb-base",
@@ -48,6 +50,9 @@ const KNOWN: [&str; 40] = [
     "util-linux",
 ];
 
+/// Packages that switch a module of nginx on, which a finisher does.
+const NGINX_MODULE: &str = "libnginx-mod-";
+
 /// Commands that generated snippets consist of, and that need no finisher beyond those that there are.
 const HARMLESS: [&str; 12] = [
     "set -e",
@@ -66,10 +71,10 @@ const HARMLESS: [&str; 12] = [
 
 /// The script of a package that nothing here stands for, if there is one.
 pub fn unhandled_script(facts: &PackageFacts) -> Option<&'static str> {
-    if KNOWN.contains(&facts.name.as_str()) {
-        return None;
-    }
-    ["preinst", "postinst"].into_iter().find(|name| facts.scripts.get(*name).is_some_and(|text| !is_harmless(text)))
+    // A `preinst` clears the way for an upgrade; on a fresh system there is nothing to clear.
+    let handled = KNOWN.contains(&facts.name.as_str()) || facts.name.starts_with(NGINX_MODULE);
+    let script = facts.scripts.get("postinst").filter(|text| !handled && !is_harmless(text));
+    script.map(|_| "postinst")
 }
 
 /// True if every command of the script is one of [`HARMLESS`] inside the shell's own words.

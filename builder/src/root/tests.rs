@@ -201,6 +201,17 @@ fn finishers_make_users_bundle_and_alternatives() {
 }
 
 #[test]
+fn modules_of_nginx_are_switched_on_in_their_order() {
+    let file = "usr/share/nginx/modules-available/mod-echo.conf";
+    let mut module = facts("libnginx-mod-echo", &[], &[file]);
+    module.scripts.insert("postinst".into(), "for confpair in mod-echo.conf:70-mod-echo.conf  ; do\nphpenmod\n".into());
+    let tree = finish(std::slice::from_ref(&module), 5).unwrap();
+    let link = get(&tree, "etc/nginx/modules-enabled/70-mod-echo.conf");
+    assert!(matches!(link, Kind::Link(target) if target == "/usr/share/nginx/modules-available/mod-echo.conf"));
+    assert_eq!(unhandled_script(&module), None);
+}
+
+#[test]
 fn only_scripts_that_nothing_stands_for_are_named() {
     let with = |name: &str, script: &str| {
         let mut facts = facts(name, &[], &[]);

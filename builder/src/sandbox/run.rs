@@ -117,7 +117,7 @@ impl Sandbox {
         Ok(Self { runtime })
     }
 
-    /// Runs a job to its end. `folder` is fresh and the job's own; `epoch` is the time of the build.
+    /// Runs a job to its end. `folder` is fresh and the job's own; `epoch` is the time that the job is told.
     ///
     /// Safe to drop: the container ends with the future.
     pub async fn run(&self, job: &Job, folder: &Path, epoch: u64, events: &Events) -> Result<(), SandboxError> {

@@ -118,7 +118,7 @@ async fn job_finds_the_same_world_with_and_without_a_user_namespace() {
 async fn network_use_is_an_error_that_says_there_is_none() {
     let place = Place::new(true);
     let Some(sandbox) = sandbox(&place.dir.path().join("runtime")).await else { return };
-    let script = "echo first; echo 'curl: (6) Could not resolve host: example.org' >&2; exit 6";
+    let script = "echo first >&2; echo 'curl: (6) Could not resolve host: example.org' >&2; exit 6";
     let (result, lines) = place.run(&sandbox, script).await;
     let text = result.unwrap_err().to_string();
     assert_eq!(
