@@ -4,6 +4,7 @@ use nebh_face::{Failure, Globals};
 
 pub mod build;
 pub mod channel;
+mod interrupt;
 pub mod key;
 pub mod lock;
 mod progress;

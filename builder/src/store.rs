@@ -18,8 +18,12 @@ use std::path::{Path, PathBuf};
 
 use nebh_oci::digest::Digest;
 use nebh_oci::layout::{Layout, LayoutError};
+use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// Where, inside the folder of a build, something may be mounted.
+pub(crate) const LAYERED: &str = "layered";
 
 /// The state folder of a builder.
 #[derive(Clone, Debug)]
@@ -142,9 +146,10 @@ impl Store {
         let parent = self.root.join("work");
         for entry in fs::read_dir(&parent).map_err(failed("list", &parent))? {
             let path = entry.map_err(failed("list", &parent))?.path();
-            let abandoned = File::open(path.join(".lock")).is_ok_and(|lock| lock.try_lock().is_ok());
-            if abandoned {
-                // What cannot be removed now (a mount that is still there) is removed another time.
+            if is_abandoned(&path) {
+                // A build that was killed leaves its overlay mounted.
+                let _not_mounted = unmount(path.join(LAYERED), UnmountFlags::DETACH);
+                // What cannot be removed now is removed another time.
                 drop(fs::remove_dir_all(&path));
             }
         }
@@ -154,6 +159,11 @@ impl Store {
     fn record_path(&self, kind: &str, key: &Digest) -> PathBuf {
         self.root.join("kept").join(kind).join(key.hex())
     }
+}
+
+/// True for a build's folder whose build ended without taking it away.
+pub(crate) fn is_abandoned(work: &Path) -> bool {
+    File::open(work.join(".lock")).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
 /// The folder of one build, below `work`.

@@ -10,6 +10,7 @@ use nebh_oci::names::{Reference, Tag};
 use nebh_trust::key::PrivateKey;
 use serde_json::json;
 
+use super::interrupt::until_interrupted;
 use super::progress;
 use super::signer::{SignArgs, names};
 use crate::event::{BuildEvent, Events};
@@ -68,7 +69,7 @@ pub async fn run(args: &Args, globals: &Globals) -> Result<(), Failure> {
     let (events, received) = Events::new();
     let shown = tokio::spawn(progress::show(received, globals.clone()));
     let options = BuildOptions { offline: args.offline, again: args.again, upstreams: super::lock::settings(globals)? };
-    let result = make(args, checkout, &address, &store, &options, &keys, &events).await;
+    let result = until_interrupted(make(args, checkout, &address, &store, &options, &keys, &events)).await;
     drop(events);
     // All lines stand before the result or the failure.
     drop(shown.await);

@@ -11,6 +11,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
 use super::build::open_store;
+use super::interrupt::until_interrupted;
 use super::progress;
 use crate::event::Events;
 use crate::git::Remote;
@@ -56,7 +57,7 @@ pub async fn run(args: &Args, globals: &Globals) -> Result<(), Failure> {
     let (events, received) = Events::new();
     let shown = tokio::spawn(progress::show(received, globals.clone()));
     let options = BuildOptions { offline: args.offline, again: true, upstreams: super::lock::settings(globals)? };
-    let again = build(checkout, &fresh, &options, &events).await;
+    let again = until_interrupted(build(checkout, &fresh, &options, &events)).await;
     drop(events);
     drop(shown.await);
     let again = again?;

@@ -19,7 +19,7 @@ pub struct Layered {
 impl Layered {
     /// A writable view of `lower`, made inside `work`.
     pub fn over(lower: &Path, work: &Path) -> io::Result<Self> {
-        let path = work.join("layered");
+        let path = work.join(crate::store::LAYERED);
         let (upper, scratch) = (work.join("layered-upper"), work.join("layered-work"));
         for folder in [&path, &upper, &scratch] {
             fs::create_dir_all(folder)?;

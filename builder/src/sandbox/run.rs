@@ -12,7 +12,10 @@ use tokio::sync::mpsc;
 
 use super::job::{HOST_IDS, Job, USER, bundle_spec};
 use crate::event::{BuildEvent, Events};
+use crate::store::is_abandoned;
 
+/// What the ids of our containers begin with.
+const ID_PREFIX: &str = "nebh-build-";
 /// Lines of a failed job that its error shows.
 const TAIL_LINES: usize = 20;
 /// Lines that may wait to be told; a job that writes faster waits.
@@ -114,7 +117,21 @@ impl Sandbox {
     pub async fn open(state: &Path) -> Result<Self, SandboxError> {
         let runtime = Runtime::probe(state).await.map_err(SandboxError::Unavailable)?;
         tracing::info!(runtime = %runtime.kind(), why = runtime.why(), "sandbox");
-        Ok(Self { runtime })
+        let sandbox = Self { runtime };
+        sandbox.end_orphans().await;
+        Ok(sandbox)
+    }
+
+    /// Ends containers whose builder was killed: the folder of their build is gone, or nobody holds it any more. What does
+    /// not end now is tried again by the next builder, and its files are not in the way of anything.
+    async fn end_orphans(&self) {
+        for container in self.runtime.list().await.unwrap_or_default() {
+            let Some(work) = container.bundle.parent() else { continue };
+            if container.id.starts_with(ID_PREFIX) && (!work.exists() || is_abandoned(work)) {
+                tracing::warn!(container = container.id, "ending a container whose builder was killed");
+                drop(self.runtime.delete(&container.id, true).await);
+            }
+        }
     }
 
     /// Runs a job to its end. `folder` is fresh and the job's own; `epoch` is the time that the job is told.
@@ -133,7 +150,7 @@ impl Sandbox {
                 give(source, mapped)?;
             }
         }
-        let id = format!("nebh-{}", uuid::Uuid::now_v7().simple());
+        let id = format!("{ID_PREFIX}{}", uuid::Uuid::now_v7().simple());
         let spec = bundle_spec(job, epoch, mapped, memory());
         let bundle = Bundle::write(folder, &id, &spec)
             .map_err(|cause| SandboxError::Prepare { step: job.step.clone(), cause })?;

@@ -137,3 +137,25 @@ async fn failed_job_shows_its_last_lines_without_what_steers_a_terminal() {
     assert_eq!((exit.to_string().as_str(), tail.len()), ("signal 11", 20));
     assert!(tail.iter().any(|line| line == "red") && lines.len() >= 51, "{tail:?}");
 }
+
+#[tokio::test]
+async fn container_of_a_killed_builder_is_ended_by_the_next_one() {
+    let place = Place::new(true);
+    let state = place.dir.path().join("runtime");
+    let Some(sandbox) = sandbox(&state).await else { return };
+    // A builder that is killed drops nothing: its future is forgotten while the container runs.
+    let work = place.dir.path().join("work");
+    fs::create_dir(&work).unwrap();
+    fs::write(work.join(".lock"), "").unwrap();
+    let (events, mut received) = Events::new();
+    let (job, folder) = (place.job("echo up; while true; do cat /x/no 2>/dev/null; done"), work.join("bundle"));
+    let mut run = Box::pin(async move { sandbox.run(&job, &folder, 1, &events).await });
+    tokio::select! {
+        result = &mut run => panic!("ended: {result:?}"),
+        event = received.recv() => assert!(event.is_some()),
+    }
+    std::mem::forget(run);
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+    drop(Sandbox::open(&state).await.unwrap());
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+}

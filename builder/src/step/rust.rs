@@ -106,13 +106,7 @@ pub(super) fn profile_folder(profile: &Profile) -> &str {
 
 impl Cargo<'_> {
     /// One run of `cargo build` of the step's programs.
-    pub(super) async fn build(
-        &self,
-        name: &str,
-        step: &RustStep,
-        source: &Path,
-        target: &Path,
-    ) -> Result<(), Failure> {
+    pub(super) async fn build(&self, name: &str, step: &RustStep, source: &Path, target: &Path) -> Result<(), Failure> {
         let mut args: Vec<String> =
             ["/usr/bin/cargo", "build", "--locked", "--offline", "--profile", step.profile.as_str()]
                 .map(str::to_owned)
