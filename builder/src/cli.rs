@@ -43,7 +43,7 @@ pub enum Command {
 pub async fn run(command: Command, globals: &Globals) -> Result<(), Failure> {
     match command {
         Command::Lock(args) => lock::run(&args, globals).await,
-        Command::Build(args) => build::run(&args, globals).await,
+        Command::Build(args) => Box::pin(build::run(&args, globals)).await,
         Command::Rebuild(args) => rebuild::run(&args, globals).await,
         Command::Sign(args) => sign::run(&args, globals).await,
         Command::Key(command) => key::run(&command, globals),

@@ -150,7 +150,7 @@ impl Store {
                 // A build that was killed leaves its overlay mounted.
                 let _not_mounted = unmount(path.join(LAYERED), UnmountFlags::DETACH);
                 // What cannot be removed now is removed another time.
-                drop(fs::remove_dir_all(&path));
+                drop(remove_lock_last(&path));
             }
         }
         Ok(())
@@ -159,6 +159,19 @@ impl Store {
     fn record_path(&self, kind: &str, key: &Digest) -> PathBuf {
         self.root.join("kept").join(kind).join(key.hex())
     }
+}
+
+/// Takes a build's folder away; if that fails halfway, its lock still says that it is nobody's.
+fn remove_lock_last(work: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(work)? {
+        let entry = entry?;
+        match (entry.file_type()?.is_dir(), entry.file_name() == ".lock") {
+            (true, _) => fs::remove_dir_all(entry.path())?,
+            (false, false) => fs::remove_file(entry.path())?,
+            (false, true) => {}
+        }
+    }
+    fs::remove_dir_all(work)
 }
 
 /// True for a build's folder whose build ended without taking it away.
@@ -194,4 +207,43 @@ fn make_open(path: &Path) -> Result<(), StoreError> {
     }
     fs::create_dir_all(path).map_err(failed("create", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_of_a_build_that_was_killed_is_taken_away_and_a_living_ones_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let living = store.work().unwrap();
+        let killed = dir.path().join("work/w-killed");
+        fs::create_dir_all(killed.join("deep/er")).unwrap();
+        fs::write(killed.join(".lock"), "").unwrap();
+        let again = Store::open(dir.path()).unwrap();
+        assert!(living.path().exists() && !killed.exists());
+        let path = living.path().to_owned();
+        drop(living);
+        assert!(!path.exists());
+        assert!(again.record::<String>("plans", &Digest::sha256(b"")).is_none());
+    }
+
+    #[test]
+    fn record_and_folder_come_back_under_their_key_and_rubbish_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let key = Digest::sha256(b"key");
+        store.keep("facts", &key, &"value").unwrap();
+        assert_eq!(store.record::<String>("facts", &key).as_deref(), Some("value"));
+        fs::write(dir.path().join("kept/facts").join(key.hex()), "{").unwrap();
+        assert!(store.record::<String>("facts", &key).is_none());
+        let work = store.work().unwrap();
+        for name in ["first", "second"] {
+            let made = work.folder(name).unwrap();
+            fs::write(made.join("file"), name).unwrap();
+            let kept = store.keep_folder("roots", &key, &made).unwrap();
+            assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "first");
+        }
+    }
 }

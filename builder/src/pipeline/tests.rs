@@ -103,7 +103,7 @@ impl Project {
 fn package_bytes() -> Vec<u8> {
     deb("pp", |builder| {
         put(builder, "./usr/bin/tool", FILE, "", b"#!/bin/true\n");
-        put(builder, "./lib/data", FILE, "", &[7; 100_000]);
+        put(builder, "./lib/data", FILE, "", &vec![7; 100_000]);
     })
 }
 
