@@ -26,6 +26,8 @@ const ALIVE_PAUSE_MIN: Duration = Duration::from_millis(2);
 const ALIVE_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A release that names no probe and no port is alive when it has run for this long.
 const ALIVE_BY_STANDING: Duration = Duration::from_millis(500);
+/// How long after a failed probe the program may take to turn out to have ended.
+const ENDING_WITHIN: Duration = Duration::from_millis(500);
 /// How long a release without an `alive` may take.
 const ALIVE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -161,10 +163,13 @@ impl LocalHost {
             exit = run.ended() => Err(format!("{id} {}", ended(exit.as_ref()))),
             result = alive => result,
         };
-        // A program that has ended cannot be asked, and how it ended says more than that.
+        // A program that is ending cannot be asked, and how it ends says more than that.
         let result = match result {
-            Err(_) if !run.may_run() => Err(format!("{id} {}", ended(run.ended().await.as_ref()))),
-            result => result,
+            Ok(()) => Ok(()),
+            Err(why) => match tokio::time::timeout(ENDING_WITHIN, run.ended()).await {
+                Ok(exit) => Err(format!("{id} {}", ended(exit.as_ref()))),
+                Err(_) => Err(why),
+            },
         };
         match result {
             Ok(()) => Ok(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),

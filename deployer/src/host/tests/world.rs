@@ -166,7 +166,8 @@ rules:
         let (listen, request) = (self.listen, request.to_owned());
         tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(listen)?;
-            write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            // In one piece: the program reads once.
+            stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             match text.split_once("\r\n\r\n") {
