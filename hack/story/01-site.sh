@@ -1,5 +1,7 @@
 chapter "Three keys, one trust policy, and three servers: registry gateway, build service, node"
 cd "$WORK"
+# Fetched inputs, unpacked toolchains and compiled dependencies are kept between runs; what was built is not.
+rm -rf "$KEEP"/builder/{images,git,kept/plans,work,*.sqlite*}
 GATEWAY=127.0.0.1:$(free_port) BUILDER=127.0.0.1:$(free_port) FRONT=127.0.0.1:$(free_port)
 mkdir keys
 for role in builder releaser node; do
@@ -43,7 +45,7 @@ chmod 600 webhook.secret
 
 # The payments live on btrfs, where a snapshot takes a millisecond.
 truncate -s 1G data.img
-mkfs.btrfs -q data.img
+mkfs.btrfs -q data.img 2>/dev/null
 mkdir data load
 mount -o loop data.img data
 btrfs -q subvolume create data/ledger
