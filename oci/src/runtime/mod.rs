@@ -9,6 +9,7 @@
 //! restarts a container by itself.
 
 mod bundle;
+mod call;
 mod driver;
 mod probe;
 mod process;
@@ -16,7 +17,8 @@ mod seccomp;
 mod spec;
 
 pub use bundle::{Bundle, BundleError};
-pub use driver::{Container, ContainerState, ContainerStatus, ExecOutput, Runtime, RuntimeError, Stdio};
+pub use call::RuntimeError;
+pub use driver::{Container, ContainerState, ContainerStatus, ExecOutput, Runtime, Stdio};
 pub use probe::{ProbeError, RuntimeKind};
 pub use process::{ExitReason, OutputLine, Stream};
 pub use spec::{BundleSpec, IdMap, Limits, Mount, MountKind, NetworkMode, SpecError, UserNamespace, runtime_document};

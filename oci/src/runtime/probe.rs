@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 use super::bundle::{Bundle, BundleError};
-use super::driver::{Runtime, RuntimeError};
+use super::call::RuntimeError;
+use super::driver::Runtime;
 use super::process::ExitReason;
 use super::spec::BundleSpec;
 
