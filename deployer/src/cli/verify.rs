@@ -128,7 +128,10 @@ impl Check<'_> {
         let folder = tempfile::tempdir().map_err(|error| cannot(&error))?;
         let layout = Layout::create(folder.path()).map_err(|error| cannot(&error))?;
         let pulled = self.client.pull_to_layout(self.address, digest, &layout).await;
-        let manifest = pulled.map_err(|error| unfetched(&error))?;
+        let manifest = pulled.map_err(|error| {
+            // A registry that sets damaged bytes aside answers "not found".
+            if error.is_not_found() { tampered(&error, "tampered with, or lost") } else { unfetched(&error) }
+        })?;
         let parts = match manifest.document() {
             Document::Image(image) => image.layers.len() + 1,
             Document::Index(index) => index.manifests.len(),
@@ -165,4 +168,10 @@ fn unfetched(error: &ClientError) -> Failure {
     } else {
         Failure::new(Exit::Failed, format!("cannot verify anything in {}", error.address())).because(error)
     }
+}
+
+fn tampered(error: &ClientError, how: &str) -> Failure {
+    Failure::new(Exit::Refused, format!("{}: {how}", error.address()))
+        .because(error)
+        .next("do not run it; compare with another copy, and ask the registry's operator to look at its disk")
 }

@@ -78,7 +78,7 @@ impl LocalHost {
         progress.say("pull");
         let address = &self.app.repository;
         let image = self.node.client.pull_to_layout(address, &fetched.image, &self.node.store).await;
-        let image = image.map_err(|error| trouble::from_client(&error))?;
+        let image = image.map_err(|error| trouble::from_content(&error))?;
         progress.say("unpack");
         let (store, roots, manifest) = (self.node.store.clone(), self.node.roots(), image.clone());
         let image_config = blocking(move || disk::unpack(&store, &manifest, &roots)).await?;

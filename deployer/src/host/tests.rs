@@ -146,6 +146,9 @@ async fn what_is_not_signed_as_it_should_is_refused_each_by_its_own_words() {
     world.registry.tamper(&layer.to_string());
     let why = world.prepare(1, &good, None).await.unwrap_err();
     assert!(why.kind == TroubleKind::Refused && why.text.starts_with("tampered with: "), "{}", why.text);
+    world.registry.lose(&layer.to_string());
+    let why = world.prepare(1, &good, None).await.unwrap_err();
+    assert!(why.kind == TroubleKind::Refused && why.text.starts_with("tampered with, or lost: "), "{}", why.text);
     assert!(fs::read_dir(world.folder.path().join("state/roots")).is_err(), "nothing was unpacked");
     world.end().await;
 }

@@ -33,6 +33,16 @@ pub(super) fn from_client(error: &ClientError) -> Trouble {
     Trouble::new(kind, if error.is_tampered() { format!("tampered with: {text}") } else { text })
 }
 
+/// The content of something whose signature verified. A registry that sets damaged bytes aside answers "not found":
+/// to whoever wants the right ones that is the same as wrong ones.
+pub(super) fn from_content(error: &ClientError) -> Trouble {
+    if !error.is_not_found() {
+        return from_client(error);
+    }
+    let text = format!("tampered with, or lost: the registry has not the bytes that were signed: {}", chain(error));
+    Trouble::new(TroubleKind::Refused, text)
+}
+
 /// Trust said no.
 pub(super) fn refused(rejection: &Rejection) -> Trouble {
     Trouble::new(TroubleKind::Refused, rejection.to_string())

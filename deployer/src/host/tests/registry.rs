@@ -65,6 +65,11 @@ impl Registry {
         blob[middle] ^= 1;
     }
 
+    /// Loses a blob, as a registry does that sets damaged bytes aside.
+    pub(super) fn lose(&self, digest: &str) {
+        self.kept.lock().unwrap().blobs.remove(digest).unwrap();
+    }
+
     pub(super) fn requests(&self) -> u64 {
         self.kept.lock().unwrap().requests
     }
