@@ -1,5 +1,7 @@
 //! What the stories share: a scratch folder with keys and settings, servers that end with the test, small real images.
 
+pub(crate) mod shop;
+
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -64,8 +66,7 @@ pub(crate) fn peer(name: &str, present: bool) -> bool {
 
 /// True if a program is on the path.
 pub(crate) fn has_program(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
 }
 
 /// The folder that `hack/peers` fills.
@@ -119,6 +120,11 @@ impl Server {
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// True while it runs.
+    pub(crate) fn is_up(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// What it wrote so far.

@@ -70,6 +70,7 @@ impl<H: Host> App<H> {
         if let Err(error) = self.take(&found) {
             tracing::error!(app = %self.settings.name, %error, "the application cannot be recovered");
         }
+        self.view.send_modify(|view| view.looked = true);
         if self.settings.channel.is_some() {
             self.beside.spawn(follow::heads(self.host.clone(), self.inbox.clone()));
         }

@@ -63,6 +63,8 @@ pub struct View {
     pub head: Option<Head>,
     /// Last line of progress of each Prepare on its way.
     pub progress: BTreeMap<GenerationId, String>,
+    /// True once this life of the agent has looked what runs; until then the state is only what the journal says.
+    pub looked: bool,
     /// Why the application is not driven at all: its journal is damaged or cannot be written.
     pub damaged: Option<String>,
 }
@@ -133,7 +135,7 @@ pub async fn start<H: Host>(settings: AppSettings, dir: &std::path::Path, host: 
     let seq = entries.last().map_or(0, |entry| entry.seq);
     let booted = entries.last().map(|entry| entry.boot.clone());
     let entries = Arc::new(Mutex::new(entries));
-    let view = View { seq, state: Arc::new(state), head: None, progress: BTreeMap::new(), damaged };
+    let view = View { seq, state: Arc::new(state), head: None, progress: BTreeMap::new(), looked: false, damaged };
     if let Some(why) = &view.damaged {
         tracing::error!(app = %settings.name, why, "the application is not driven");
     }

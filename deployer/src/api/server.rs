@@ -18,12 +18,14 @@ use super::wire::{self, Fault, VERSION};
 use crate::agent::{AppHandle, AskError, fresh_op};
 use crate::host::Host;
 use crate::machine::{
-    AppName, Author, DataMove, DataWish, Event, GenerationId, NodeName, Plan, PrepareSource, RollbackWish, Stage,
+    AppName, Author, DataMove, DataWish, Event, GenerationId, Kind, NodeName, Plan, PrepareSource, RollbackWish, Stage,
     State, Trouble, TroubleKind, choices, plan,
 };
 
 /// Most bytes of a program's output that are shown at once.
 const LOGS_BYTES_MAX: u64 = 1 << 20;
+/// Longest time that a wish waits for the agent to have looked after what runs.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
 /// What the API speaks for.
 #[derive(Debug)]
@@ -189,6 +191,18 @@ async fn prepare<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Json(asked): Json<
     Ok(Json(wire::Taken { version: VERSION, app: app.settings.name.clone(), seq, op: None, generation }))
 }
 
+/// An agent that just came to life looks after what runs first; a wish waits for that rather than being refused.
+async fn after_recovery<H: Host>(app: &AppHandle<H>) {
+    let mut changes = app.watch();
+    let recovered = changes.wait_for(|view| {
+        let change = view.state.phase.change();
+        let restarts = change.is_some_and(|change| matches!(change.kind, Kind::Restart { .. }));
+        view.damaged.is_some() || (view.looked && !restarts)
+    });
+    // If it takes longer, the machine's own refusal says what is going on.
+    drop(tokio::time::timeout(RECOVERY_MAX, recovered).await.map(|found| found.map(drop)));
+}
+
 /// The prepared generation that a person means.
 fn meant<H: Host>(app: &AppHandle<H>, to: Option<&str>) -> Result<GenerationId, Fault> {
     let view = app.view();
@@ -219,6 +233,7 @@ fn meant<H: Host>(app: &AppHandle<H>, to: Option<&str>) -> Result<GenerationId, 
 
 async fn switch<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Json(asked): Json<wire::Switch>) -> Reply<wire::Taken> {
     let app = node.app(asked.app.as_ref())?;
+    after_recovery(app).await;
     let to = meant(app, asked.to.as_deref())?;
     let op = fresh_op();
     let seq = app.ask(Event::SwitchAsked { op: op.clone(), to, by: Author::Person }).await.map_err(not_taken)?;
@@ -238,6 +253,7 @@ async fn rollback<H: Host>(
     Json(asked): Json<wire::Rollback>,
 ) -> Reply<wire::Taken> {
     let app = node.app(asked.app.as_ref())?;
+    after_recovery(app).await;
     go_back(app, asked.want).await
 }
 
@@ -283,6 +299,7 @@ async fn rollback_plan<H: Host>(
 
 async fn adopt<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Json(asked): Json<wire::Adopt>) -> Reply<wire::Taken> {
     let app = node.app(asked.app.as_ref())?;
+    after_recovery(app).await;
     let state = app.view().state;
     if state.data.current == asked.timeline {
         return Err(Failure::new(Exit::Failed, format!("{} is live already", asked.timeline)).into());

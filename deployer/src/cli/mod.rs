@@ -5,6 +5,8 @@ mod node;
 mod operate;
 mod run;
 mod sentence;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod watch;
 

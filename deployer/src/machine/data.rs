@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::Facts;
+use super::facts::Facts;
 use super::ids::{DatasetName, GenerationId, OpId, ReleaseRef, SnapshotKind, SnapshotName, TimelineId};
 
 /// Schema stamp of each dataset that has one.

@@ -4,12 +4,11 @@
 //! Every outcome names the [`Step`] (or generation) it belongs to; `step` refuses one that comes too late. A failed
 //! effect is an event like any other, never an error of the loop.
 
-use std::collections::BTreeMap;
-
-use nebh_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{DatasetName, GenerationId, OpId, ReleaseRef, SnapshotName, Step, TimelineId};
+use super::facts::Facts;
+use super::ids::{GenerationId, OpId, ReleaseRef, SnapshotName, Step};
+use super::wish::RollbackWish;
 
 /// One fact or wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,139 +273,6 @@ pub enum Author {
     Person,
     /// The follower of the channel head.
     Follower,
-}
-
-/// What Prepare established, as far as decisions need it. The host keeps the rest under the generation's name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Facts {
-    /// The release whose signature verified on this host.
-    pub release: ReleaseRef,
-    /// Manifest digest of the image that will run.
-    pub image: Digest,
-    /// Digest over the rendered config tree.
-    pub config: Digest,
-    /// Datasets of the release that this host has a driver for, in the release's words.
-    pub datasets: BTreeMap<DatasetName, DatasetFacts>,
-    /// How long the generation is on probation after it was opened.
-    pub probation_ms: u64,
-}
-
-/// One dataset as a release uses it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct DatasetFacts {
-    /// What kind of data it is.
-    pub class: DatasetClass,
-    /// The schema that the program writes and those that it can read, if it declares any.
-    pub schema: Option<SchemaWindow>,
-}
-
-/// What kind of data a dataset holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatasetClass {
-    /// Forward only: what was acknowledged is never taken back automatically.
-    Ledger,
-    /// Goes with the program.
-    Paired,
-    /// Can be made again from other data.
-    Derived,
-    /// Of no value after the program ends; not snapshotted.
-    Scratch,
-    /// Lives elsewhere; not snapshotted.
-    External,
-}
-
-impl DatasetClass {
-    /// True if the node's driver cuts and exchanges it.
-    pub const fn is_snapshotted(self) -> bool {
-        matches!(self, Self::Ledger | Self::Paired | Self::Derived)
-    }
-}
-
-/// Declared schema numbers of one dataset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct SchemaWindow {
-    /// What the program makes of the data.
-    pub writes: u32,
-    /// What it can work on.
-    pub reads: Vec<u32>,
-}
-
-/// Which program, config and data a person wants. Unset fields have the defaults of `rollback::plan`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct RollbackWish {
-    /// This generation, whatever `binary` and `config` say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<GenerationId>,
-    /// Program of the old or of the new side of the last switch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub binary: Option<Side>,
-    /// Config of the old or of the new side of the last switch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub config: Option<Side>,
-    /// Which data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<DataWish>,
-}
-
-/// A side of the last switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Side {
-    /// What ran before it.
-    Old,
-    /// What it brought.
-    New,
-}
-
-/// Which data a rollback serves with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum DataWish {
-    /// As they are now.
-    Live,
-    /// As they were before the last switch.
-    Pre,
-    /// As a left timeline ended.
-    Timeline(TimelineId),
-}
-
-impl std::str::FromStr for DataWish {
-    type Err = super::ids::NotAName;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "live" => Ok(Self::Live),
-            "pre" => Ok(Self::Pre),
-            other => other.parse().map(Self::Timeline),
-        }
-    }
-}
-
-impl TryFrom<String> for DataWish {
-    type Error = super::ids::NotAName;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<DataWish> for String {
-    fn from(wish: DataWish) -> String {
-        wish.to_string()
-    }
-}
-
-impl std::fmt::Display for DataWish {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Live => f.write_str("live"),
-            Self::Pre => f.write_str("pre"),
-            Self::Timeline(timeline) => timeline.fmt(f),
-        }
-    }
 }
 
 /// What an agent finds when it comes (back) to life.

@@ -7,13 +7,14 @@
 
 use super::data::unreadable;
 use super::effect::Effect;
-use super::event::{RollbackWish, Trouble};
+use super::event::Trouble;
 use super::ids::{GenerationId, OpId, Step};
 use super::moves::{BACK_STARTS, Draft};
 use super::record::Record;
 use super::rollback::{Plan, plan};
 use super::state::{Change, DataMove, Kind, Outcome, Phase, Stuck};
 use super::step::Transition;
+use super::wish::RollbackWish;
 
 /// A committed generation that lived shorter than this waits before its next start.
 const SETTLED_MS: u64 = 10_000;

@@ -7,6 +7,7 @@
 pub mod data;
 pub mod effect;
 pub mod event;
+pub mod facts;
 mod fall;
 pub mod ids;
 mod moves;
@@ -18,13 +19,12 @@ pub mod state;
 pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod wish;
 
 pub use data::{Data, SnapshotFacts, Stamps, Timeline, TimelineStatus, unreadable};
 pub use effect::Effect;
-pub use event::{
-    Author, DataWish, DatasetClass, DatasetFacts, Event, Facts, Loss, Observation, PrepareSource, RollbackWish,
-    SchemaWindow, Side, Trouble, TroubleKind, Window,
-};
+pub use event::{Author, Event, Loss, Observation, PrepareSource, Trouble, TroubleKind, Window};
+pub use facts::{DatasetClass, DatasetFacts, Facts, SchemaWindow};
 pub use ids::{
     AppName, DatasetName, GenerationId, GroupName, NodeName, NotAName, OpId, ReleaseRef, SnapshotKind, SnapshotName,
     Step, TimelineId, Version,
@@ -33,6 +33,7 @@ pub use record::Record;
 pub use rollback::{Plan, choices, plan};
 pub use state::{Change, DataMove, Ended, Generation, Kind, LastSwitch, Outcome, Phase, Stage, State, Stuck};
 pub use step::{Refused, Transition, step};
+pub use wish::{DataWish, RollbackWish, Side};
 
 /// A point in time in its RFC 3339 form.
 pub(crate) mod stamp {

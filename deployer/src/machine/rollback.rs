@@ -5,9 +5,9 @@
 //! back by itself: `rollback --data pre` then keeps the old program that serves already and changes the data alone.
 
 use super::data::unreadable;
-use super::event::{DataWish, RollbackWish, Side};
 use super::ids::GenerationId;
 use super::state::{DataMove, Phase, State};
+use super::wish::{DataWish, RollbackWish, Side};
 
 /// What a rollback would do.
 #[derive(Clone, Debug, PartialEq, Eq)]

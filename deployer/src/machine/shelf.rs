@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use nebh_oci::digest::Digest;
 
 use super::effect::Effect;
-use super::event::{Author, Facts, PrepareSource};
+use super::event::{Author, PrepareSource};
+use super::facts::Facts;
 use super::ids::{GenerationId, SnapshotName};
 use super::moves::Draft;
 use super::record::Record;

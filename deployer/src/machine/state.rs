@@ -19,7 +19,8 @@ use nebh_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::data::Data;
-use super::event::{Facts, PrepareSource, Trouble};
+use super::event::{PrepareSource, Trouble};
+use super::facts::Facts;
 use super::ids::{DatasetName, GenerationId, OpId, ReleaseRef, SnapshotKind, SnapshotName, Step, TimelineId};
 
 /// Everything that is known of one application.
