@@ -176,7 +176,7 @@ fn failed_at(path: &Path, cause: &std::io::Error) -> Failure {
 fn failure(error: &SandboxError) -> Failure {
     let next = match error {
         SandboxError::Unavailable(_) => Some("install runc (or crun) and run as root"),
-        SandboxError::Failed { .. } => Some("the whole log is above, or with `--output json`"),
+        SandboxError::Failed { .. } => Some("`-v` shows the whole log, `--output json` also"),
         _ => None,
     };
     let failure = Failure::new(Exit::Failed, error.to_string());

@@ -88,6 +88,8 @@ async fn attempt(runtime: &Runtime) -> Result<Result<ExitReason, RuntimeError>, 
             std::fs::create_dir_all(rootfs.join(name))?;
         }
         let program = rootfs.join("probe");
+        // The user inside has to reach the program, whatever the umask of whoever probes.
+        std::fs::set_permissions(&rootfs, std::fs::Permissions::from_mode(0o755))?;
         std::fs::write(&program, exit_program())?;
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))
     };
