@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nebh_oci::runtime::{Bundle, Runtime, RuntimeKind, Stdio};
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus};
 
-use super::run::{Created, Exit, write_record};
+use super::record::{Created, Exit, write_record};
 use crate::process::Process;
 
 /// What one attendant is told.

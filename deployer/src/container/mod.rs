@@ -25,6 +25,7 @@
 
 mod attend;
 mod plan;
+mod record;
 mod run;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,5 +33,6 @@ mod user;
 
 pub use attend::{Attendance, attend};
 pub use plan::{Planned, plan, with_data};
-pub use run::{Exit, Run, RunError, Runner};
+pub use record::Exit;
+pub use run::{Run, RunError, Runner};
 pub use user::{User, UserError, resolve};

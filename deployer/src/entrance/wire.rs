@@ -1,6 +1,6 @@
 //! What agent and entrance say to each other: one JSON object a line, a request and its answer in turn. Pure.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 

@@ -185,7 +185,12 @@ rules:
         for (id, _) in self.host.runs() {
             self.perform(Effect::Remove { generation: id }).await;
         }
-        self.node.entrance().stop().await.unwrap();
+        let entrance = self.node.entrance().clone();
+        let Self { host, node, guard, folder, .. } = self;
+        // Its keeper would start it again.
+        drop((host, node));
+        entrance.stop().await.unwrap();
+        drop((guard, folder));
     }
 }
 
@@ -197,8 +202,10 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let folder = self.0.as_os_str().as_encoded_bytes();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let of_folder = fs::read(entry.path().join("environ"))
-                .is_ok_and(|text| text.windows(folder.len()).any(|window| window == folder));
+            let of_folder = ["environ", "cmdline"].iter().any(|name| {
+                fs::read(entry.path().join(name))
+                    .is_ok_and(|text| text.windows(folder.len()).any(|window| window == folder))
+            });
             let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse::<u32>().ok()) else { continue };
             if !of_folder || pid == std::process::id() {
                 continue;
