@@ -144,7 +144,10 @@ async fn skopeo_with_a_policy_pulls_under_our_key_and_refuses_under_another() {
     };
     succeed(&mut copy("builder.pub"));
     let refused = fail(1, &mut copy("stranger.pub"));
-    assert!(refused.contains("cryptographic signature verification failed") || refused.contains("ignature"), "{refused}");
+    assert!(
+        refused.contains("cryptographic signature verification failed") || refused.contains("ignature"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,14 +13,40 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Functions that may be longer, each with its reason.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[("step", "the whole life of a node in one match, read top to bottom")];
 /// Words that a file whose header says `Pure.` may not hold.
-const IMPURE: &[&str] =
-    &["tokio::", "std::fs", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "UnixListener", "SystemTime", "Instant::now", "Timestamp::now", "rand::", "std::process", "async fn"];
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::fs",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "UnixListener",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "rand::",
+    "std::process",
+    "async fn",
+];
 /// Identifiers that the glossary bans.
 const BANNED_TYPES: &[&str] = &["Config", "Snapshot", "Recipe", "Fleet", "Gc"];
 /// Hosts that may stand in the tree: identifiers of formats, never contacted, and names reserved for examples.
 const NAMED_HOSTS: &[&str] = &[
-    "127.0.0.1", "localhost", "[::1]", "slsa.dev", "in-toto.io", "sigstore.dev", "cyclonedx.org", "spdx.org", "spdx.dev",
-    "nebh.invalid", "www.apache.org", "json-schema.org", "nebh.dev", "example.org", "example.com",
+    "127.0.0.1",
+    "localhost",
+    "[::1]",
+    "slsa.dev",
+    "in-toto.io",
+    "sigstore.dev",
+    "cyclonedx.org",
+    "spdx.org",
+    "spdx.dev",
+    "nebh.invalid",
+    "www.apache.org",
+    "json-schema.org",
+    "nebh.dev",
+    "example.org",
+    "example.com",
 ];
 
 fn root() -> &'static Path {
@@ -127,7 +153,7 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         {
             found.push((name, first, number + 2 - first));
         }
-        if line.trim_end().ends_with("}") && function_name(line.trim_start()).is_some() {
+        if line.trim_end().ends_with('}') && function_name(line.trim_start()).is_some() {
             open.pop();
         }
     }
@@ -174,9 +200,12 @@ fn banned_words_are_absent() {
             for kind in ["struct", "enum", "trait", "type"] {
                 for word in BANNED_TYPES {
                     let pattern = format!("{kind} {word}");
-                    if line.trim_start().trim_start_matches("pub ").strip_prefix(&pattern).is_some_and(|rest| {
-                        !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
-                    }) {
+                    if line
+                        .trim_start()
+                        .trim_start_matches("pub ")
+                        .strip_prefix(&pattern)
+                        .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+                    {
                         offenders.push(format!("{}:{}: {pattern}", file.display(), number + 1));
                     }
                 }
@@ -260,7 +289,8 @@ fn crates_depend_only_along_the_arrows() {
             offenders.push(format!("{name} is not on the map of the design"));
             continue;
         };
-        offenders.extend(used.iter().filter(|used| !may.contains(&used.as_str())).map(|used| format!("{name} → {used}")));
+        offenders
+            .extend(used.iter().filter(|used| !may.contains(&used.as_str())).map(|used| format!("{name} → {used}")));
     }
     assert_eq!(arrows.len(), allowed.len(), "every crate of the map is there: {:?}", arrows.keys());
     none(&offenders, "oci ◄ trust ◄ {builder, gateway, deployer}; face below all");
@@ -268,6 +298,7 @@ fn crates_depend_only_along_the_arrows() {
 
 #[test]
 fn the_length_of_a_function_is_counted() {
-    let text = "fn a() {\n    b();\n}\n\npub(crate) async fn c(\n    d: u8,\n) -> u8 {\n    if d > 1 {\n        d\n    }\n}\n";
+    let text =
+        "fn a() {\n    b();\n}\n\npub(crate) async fn c(\n    d: u8,\n) -> u8 {\n    if d > 1 {\n        d\n    }\n}\n";
     assert_eq!(functions(text), vec![("a".to_owned(), 1, 3), ("c".to_owned(), 5, 7)]);
 }

@@ -17,7 +17,7 @@ file=gateway/blobs/sha256/${layer:0:2}/$layer
 tell "somebody changes one byte of layer sha256:${layer:0:12} on the gateway's disk"
 chmod u+w "$file"
 printf 'X' | dd of="$file" bs=1 seek=100 conv=notrunc status=none
-refused 1 "not found" nebh verify "$GATEWAY/shop/ledger@$V1" --policy trust.yaml
+refused 3 "tampered" nebh verify "$GATEWAY/shop/ledger@$V1" --policy trust.yaml
 tell "the gateway broke the answer off, took the bytes out of service, and says:"
 grep -o 'a blob is damaged.*' gateway.log | sed 's/\x1b\[[0-9;]*m//g; s/^/     /'
 tell "pushing the same image again heals it"

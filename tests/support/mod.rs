@@ -153,12 +153,10 @@ pub(crate) struct Site {
     pub(crate) builder: PrivateKey,
     /// Signs releases and channel heads.
     pub(crate) releaser: PrivateKey,
-    /// Signs nothing that counts.
-    pub(crate) stranger: PrivateKey,
     /// Port of the gateway.
     pub(crate) port: u16,
-    /// The gateway.
-    pub(crate) gateway: Server,
+    /// Ends with the site.
+    _gateway: Server,
 }
 
 impl Site {
@@ -184,7 +182,7 @@ impl Site {
         let log = folder.path().join("gateway.log");
         let mut gateway = Server::start(nebh().args(["gateway", "serve", "--settings"]).arg(&file), &log);
         gateway.wait_until("the gateway", || listens(port));
-        Self { folder, builder, releaser, stranger, port, gateway }
+        Self { folder, builder, releaser, port, _gateway: gateway }
     }
 
     /// Where a repository stands.

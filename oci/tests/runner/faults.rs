@@ -316,7 +316,8 @@ async fn credentials_do_not_go_along_with_a_redirect_or_an_upload() {
 
 #[tokio::test]
 async fn plain_http_off_the_loopback_is_refused() {
-    for target in ["http://registry.example/blob", "http://localhost.example/blob", "file:///etc/passwd", "ftp://127.0.0.1/x"]
+    for target in
+        ["http://registry.example/blob", "http://localhost.example/blob", "file:///etc/passwd", "ftp://127.0.0.1/x"]
     {
         let liar = Liar::start(move |_, _, _| with(302, &[("location", target)], "")).await;
         let error = client().blob_bytes(&liar.address(), &blob(), 10).await.unwrap_err();
