@@ -14,7 +14,7 @@ use crate::assembly::{Entry, EntryPath, FileTree, Layer, Meta, Spill, write_laye
 use crate::event::Events;
 use crate::lock::LockedPackage;
 use crate::plan::{Group, PackageKey};
-use crate::root::{Deb, Limits, PackageFacts, finish, materialize, read_deb, unhandled_script};
+use crate::root::{Deb, FINISHERS, Limits, PackageFacts, finish, materialize, read_deb, unhandled_script};
 use crate::store::{Store, StoreError, Work};
 
 /// What a package layer was made from, so that the layer need not be made again.
@@ -92,7 +92,8 @@ impl Packages<'_> {
                 .note(format!("package {} has a {script} that no finisher stands for; it is not run", facts.name));
         }
         let newest = facts.iter().map(|facts| facts.latest).max().unwrap_or(0).min(latest);
-        let key = key_of(&("finish", crate::assembly::ASSEMBLY, crate::assembly::COMPRESSOR, newest, &packages))?;
+        let key =
+            key_of(&("finish", FINISHERS, crate::assembly::ASSEMBLY, crate::assembly::COMPRESSOR, newest, &packages))?;
         if let Some(kept) = self.kept(&key) {
             return Ok(Some(MadeLayer { layer: kept.layer, name, kept: true }));
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::assembly::{ASSEMBLY, COMPRESSOR};
 use crate::lock::{Lock, LockedPackage};
+use crate::root::FINISHERS;
 use crate::spec::{Buildspec, ImageSpec, Step};
 
 /// Version of the plan document.
@@ -33,6 +34,8 @@ pub struct Plan {
     pub assembly: u32,
     /// The compressor of layers.
     pub compressor: &'static str,
+    /// What stands for packages' scripts.
+    pub finishers: u32,
     /// The sandbox of steps.
     pub sandbox: &'static str,
     /// Debian's name of the architecture.
@@ -96,6 +99,7 @@ pub fn plan(buildspec: &Buildspec, lock: &Lock, lock_text: &Digest, source: Plan
         version: PLAN_VERSION,
         assembly: ASSEMBLY,
         compressor: COMPRESSOR,
+        finishers: FINISHERS,
         sandbox: SANDBOX,
         architecture: lock.architecture.clone(),
         name: buildspec.name.to_string(),

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::PackageFacts;
 use crate::assembly::{Entry, EntryPath, FileTree, Meta, PathError, TreeError};
 
+/// Number of what the finishers below make; a change that an image could show is a new number.
+pub const FINISHERS: u32 = 2;
+
 /// Ids that packages' own users get, from the top down, as systemd gives them.
 const SYSTEM_ID_LAST: u32 = 999;
 /// Ids below belong to the distribution.

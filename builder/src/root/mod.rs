@@ -21,7 +21,7 @@ mod tar_tree;
 pub use ar::{ArError, ArReader};
 pub use deb::{Deb, DebError, Limits, merged_place, read_deb};
 pub use facts::{FACTS_VERSION, PackageFacts};
-pub use finish::{FinishError, finish};
+pub use finish::{FINISHERS, FinishError, finish};
 pub use materialize::{MaterializeError, materialize};
 pub use scripts::unhandled_script;
 pub use tar_tree::{Place, TarTreeError, read_tar_tree};
