@@ -227,6 +227,11 @@ enum Unfit {
     Newer(u32),
 }
 
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
 fn entry(line: &[u8]) -> Result<Entry, Unfit> {
     let broken = |why: &str| Unfit::Broken(why.to_owned());
     let line = line.strip_suffix(b"\n").ok_or_else(|| broken("it has no end"))?;
@@ -234,10 +239,6 @@ fn entry(line: &[u8]) -> Result<Entry, Unfit> {
     let (mark, json) = text.split_once(' ').ok_or_else(|| broken("it has no digest"))?;
     if mark != digits(json.as_bytes()) {
         return Err(broken("it does not fit its digest"));
-    }
-    #[derive(Deserialize)]
-    struct Head {
-        version: u32,
     }
     let head: Head = serde_json::from_str(json).map_err(|_| broken("it has no version"))?;
     if head.version > VERSION {

@@ -161,8 +161,8 @@ impl Settings {
         }
         let mut names: Vec<_> = apps.iter().map(|app: &AppSettings| app.name.clone()).collect();
         names.sort();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Failure::new(Exit::Usage, format!("{file}: application `{}` is listed twice", pair[0])));
+        if let Some([name, _]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Failure::new(Exit::Usage, format!("{file}: application `{name}` is listed twice")));
         }
         Ok(Self {
             node: raw.node,
@@ -229,7 +229,7 @@ fn duration(text: &str) -> Option<Duration> {
     let unit = match unit {
         "ms" => Duration::from_millis(1),
         "s" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
+        "m" => Duration::from_mins(1),
         _ => return None,
     };
     Some(unit * number).filter(|duration| *duration >= Duration::from_millis(100))

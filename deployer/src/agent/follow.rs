@@ -17,7 +17,7 @@ use crate::settings::SwitchMode;
 /// First pause before a failed Prepare is tried again; doubles every time.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Longest pause.
-const AGAIN_MAX: Duration = Duration::from_secs(300);
+const AGAIN_MAX: Duration = Duration::from_mins(5);
 
 /// What the follower remembers. Nothing of it is needed after a restart.
 #[derive(Debug, Default)]

@@ -117,8 +117,8 @@ pub fn fresh_op() -> OpId {
 }
 
 /// Starts the loop of one application. A journal that is damaged or locked gives a handle that only answers questions:
-/// the other applications of the node are not its business.
-pub async fn start<H: Host>(settings: AppSettings, dir: &std::path::Path, host: H) -> Running<H> {
+/// the other applications of the node are not its business. Has to be called inside of a runtime.
+pub fn start<H: Host>(settings: AppSettings, dir: &std::path::Path, host: H) -> Running<H> {
     let host = Arc::new(host);
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
     let opened = Journal::open(dir).map_err(|error| chain(&error)).and_then(|(journal, entries)| {

@@ -31,14 +31,14 @@ impl Agent {
     /// Asks with `GET`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Answer<T> {
         let (fine, bytes) = self.call(Method::GET, path, Vec::new()).await?;
-        self.parse(fine, &bytes)
+        Self::parse(fine, &bytes)
     }
 
     /// Asks with `POST`.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Answer<T> {
-        let body = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
+        let body = serde_json::to_vec(body).map_err(|error| broken(&error))?;
         let (fine, bytes) = self.call(Method::POST, path, body).await?;
-        self.parse(fine, &bytes)
+        Self::parse(fine, &bytes)
     }
 
     /// Asks for bytes.
@@ -47,19 +47,19 @@ impl Agent {
         if fine {
             return Ok(bytes);
         }
-        let fault: Fault = serde_json::from_slice(&bytes).map_err(|error| self.broken(&error))?;
+        let fault: Fault = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
         Err(fault.into())
     }
 
-    fn parse<T: DeserializeOwned>(&self, fine: bool, bytes: &[u8]) -> Answer<T> {
-        let broken = |error: serde_json::Error| {
+    fn parse<T: DeserializeOwned>(fine: bool, bytes: &[u8]) -> Answer<T> {
+        let unclear = |error: serde_json::Error| {
             let said = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
-            self.broken(&error).next(format!("it said: {said}"))
+            broken(&error).next(format!("it said: {said}"))
         };
         if fine {
-            return serde_json::from_slice(bytes).map(Ok).map_err(broken);
+            return serde_json::from_slice(bytes).map(Ok).map_err(unclear);
         }
-        serde_json::from_slice(bytes).map(Err).map_err(broken)
+        serde_json::from_slice(bytes).map(Err).map_err(unclear)
     }
 
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(bool, Bytes), Failure> {
@@ -73,7 +73,7 @@ impl Agent {
             .header("host", "agent")
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| self.broken(&error))?;
+            .map_err(|error| broken(&error))?;
         let response = sender.send_request(request).await.map_err(|error| self.away(&error))?;
         let fine = response.status().is_success();
         let bytes = response.into_body().collect().await.map_err(|error| self.away(&error))?.to_bytes();
@@ -88,8 +88,8 @@ impl Agent {
             .because(error)
             .next("start it with `nebh node run`; what runs on this node goes on without it")
     }
+}
 
-    fn broken(&self, error: &dyn std::error::Error) -> Failure {
-        Failure::new(Exit::Failed, "the agent and this command do not understand each other").because(error)
-    }
+fn broken(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Failed, "the agent and this command do not understand each other").because(error)
 }

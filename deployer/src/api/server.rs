@@ -167,13 +167,10 @@ async fn prepare<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Json(asked): Json<
             let what = format!("`{wanted}` is not a release that this node can find");
             PrepareSource::Release { release: release.map_err(|trouble| troubled(&what, &trouble))? }
         }
-        (None, None) => match app.view().head {
-            Some(head) => PrepareSource::Release { release: head.current },
-            None => {
-                let next = "name a release with --to";
-                return Err(Failure::new(Exit::Usage, "no channel head was seen yet").next(next).into());
-            }
-        },
+        (None, None) => {
+            let unseen = || Failure::new(Exit::Usage, "no channel head was seen yet").next("name a release with --to");
+            PrepareSource::Release { release: app.view().head.ok_or_else(unseen)?.current }
+        }
     };
     let first_new = app.view().state.next_generation;
     let asked = app.ask(Event::PrepareAsked { source: source.clone(), by: Author::Person }).await;

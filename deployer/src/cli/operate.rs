@@ -11,13 +11,13 @@ use crate::machine::{AppName, GenerationId, OpId, Outcome, RollbackWish};
 /// `nebh node prepare`
 pub(super) async fn prepare(globals: &Globals, app: Option<AppName>, to: Option<String>) -> Result<(), Failure> {
     let (agent, out) = (agent(globals)?, Out::new(globals));
-    let (_, generation) = make_ready(&agent, wire::Prepare { app, to, mix: None }, &out).await?;
+    let (_, generation) = make_ready(&agent, wire::Prepare { app, to, mix: None }, out).await?;
     out.result("", &json!({ "version": 1, "kind": "prepared", "generation": generation }), &generation.to_string());
     Ok(())
 }
 
 /// Prepares and waits for the end of it.
-async fn make_ready(agent: &Agent, asked: wire::Prepare, out: &Out) -> Result<(AppStatus, GenerationId), Failure> {
+async fn make_ready(agent: &Agent, asked: wire::Prepare, out: Out) -> Result<(AppStatus, GenerationId), Failure> {
     let Taken { app, seq, generation, .. } = agent.post(wire::PREPARE, &asked).await??;
     let status = watch::prepared(agent, &app, seq, generation, out).await?;
     out.note(&sentence::prepared(&status.state, generation));
@@ -36,13 +36,13 @@ pub(super) async fn switch(
     let taken: Taken = match agent.post(wire::SWITCH, &wish).await? {
         Ok(taken) => taken,
         Err(fault) if fault.unprepared && to.is_some() => {
-            let (_, generation) = make_ready(&agent, wire::Prepare { app, to, mix: None }, &out).await?;
+            let (_, generation) = make_ready(&agent, wire::Prepare { app, to, mix: None }, out).await?;
             wish.to = Some(generation.to_string());
             agent.post(wire::SWITCH, &wish).await??
         }
         Err(fault) => return Err(fault.into()),
     };
-    follow(&agent, &taken, no_wait, &out).await
+    follow(&agent, &taken, no_wait, out).await
 }
 
 /// `nebh node commit`
@@ -69,13 +69,13 @@ pub(super) async fn rollback(globals: &Globals, app: Option<AppName>, want: Roll
         Err(fault) if fault.unprepared => {
             let planned: Planned = agent.post(wire::ROLLBACK_PLAN, &wish).await??;
             let asked = wire::Prepare { app, to: None, mix: planned.mix };
-            let (_, generation) = make_ready(&agent, asked, &out).await?;
+            let (_, generation) = make_ready(&agent, asked, out).await?;
             wish.want.to = Some(generation);
             agent.post(wire::ROLLBACK, &wish).await??
         }
         Err(fault) => return Err(fault.into()),
     };
-    follow(&agent, &taken, false, &out).await
+    follow(&agent, &taken, false, out).await
 }
 
 /// `nebh node rollback --plan`
@@ -93,11 +93,11 @@ pub(super) async fn adopt(
 ) -> Result<(), Failure> {
     let (agent, out) = (agent(globals)?, Out::new(globals));
     let taken: Taken = agent.post(wire::ADOPT, &wire::Adopt { app, timeline }).await??;
-    follow(&agent, &taken, false, &out).await
+    follow(&agent, &taken, false, out).await
 }
 
 /// Follows an operation and says how it ended; ending this command does not end the operation.
-async fn follow(agent: &Agent, taken: &Taken, until_open: bool, out: &Out) -> Result<(), Failure> {
+async fn follow(agent: &Agent, taken: &Taken, until_open: bool, out: Out) -> Result<(), Failure> {
     let Some(op) = &taken.op else {
         return Err(Failure::new(Exit::Failed, "the agent named no operation"));
     };
@@ -112,7 +112,7 @@ async fn follow(agent: &Agent, taken: &Taken, until_open: bool, out: &Out) -> Re
     conclude(&status, op, outcome.as_ref(), out)
 }
 
-fn conclude(status: &AppStatus, op: &OpId, outcome: Option<&Outcome>, out: &Out) -> Result<(), Failure> {
+fn conclude(status: &AppStatus, op: &OpId, outcome: Option<&Outcome>, out: Out) -> Result<(), Failure> {
     let Some(outcome) = outcome else {
         let text = format!("open       {}", sentence::status(status).lines().next().unwrap_or_default());
         out.result(&text, &json!({ "version": 1, "kind": "open", "op": op }), op.as_text());

@@ -31,7 +31,7 @@ pub(super) async fn serve(globals: &Globals) -> Result<(), Failure> {
     let mut apps = BTreeMap::new();
     for app in &settings.apps {
         let host = local.host(&app.name).await?;
-        let started = agent::start(app.clone(), &settings.app_dir(&app.name), host).await;
+        let started = agent::start(app.clone(), &settings.app_dir(&app.name), host);
         apps.insert(app.name.clone(), started.handle.clone());
         running.push(started);
     }

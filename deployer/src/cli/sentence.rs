@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::api::wire::AppStatus;
 use crate::journal::Entry;
 use crate::machine::{
-    AppName, DataMove, Event, Loss, Outcome, Record, SnapshotKind, Stage, State, Trouble, TroubleKind, Window,
+    AppName, DataMove, Event, GenerationId, Loss, Outcome, Phase, PrepareSource, Record, SnapshotKind, SnapshotName,
+    Stage, State, TimelineStatus, Trouble, TroubleKind, Window,
 };
 
 /// A record as `--output json` shows it.
@@ -43,7 +44,7 @@ pub(super) fn window(window: &Window) -> String {
 }
 
 /// `prepared   1.1.0 verified on this host, way back to 1.0.0 rehearsed`
-pub(super) fn prepared(state: &State, generation: crate::machine::GenerationId) -> String {
+pub(super) fn prepared(state: &State, generation: GenerationId) -> String {
     let back = state.phase.serving().filter(|live| *live != generation);
     let back = back
         .map_or_else(|| "nothing runs yet".to_owned(), |live| format!("way back to {} rehearsed", state.version(live)));
@@ -111,7 +112,7 @@ fn changed_back(
     }
 }
 
-fn done(state: &State, live: crate::machine::GenerationId, data: &DataMove) -> String {
+fn done(state: &State, live: GenerationId, data: &DataMove) -> String {
     let version = state.version(live);
     match data {
         DataMove::Keep => format!("rolled back  {version} serves with the live data ({})", state.data.current),
@@ -123,7 +124,7 @@ fn done(state: &State, live: crate::machine::GenerationId, data: &DataMove) -> S
 }
 
 /// What a move of the data left, with the command that brings it back.
-fn left_behind(state: &State, branched: &crate::machine::SnapshotName) -> String {
+fn left_behind(state: &State, branched: &SnapshotName) -> String {
     let last =
         state.data.snapshots.values().filter(|facts| facts.kind == SnapshotKind::Abandoned && facts.name != *branched);
     match last.max_by_key(|facts| facts.at) {
@@ -166,54 +167,53 @@ pub(super) fn trouble(what: &str, trouble: &Trouble) -> Failure {
 
 /// How one application stands.
 pub(super) fn status(status: &AppStatus) -> String {
-    let state = &status.state;
-    let line = state.data.current;
-    let mut text = match (&state.phase, state.phase.serving()) {
-        (crate::machine::Phase::Probation(_), Some(live)) => {
-            format!("{}: {} ({live}) is open, on probation, with the data of {line}", status.app, state.version(live))
-        }
-        (_, Some(live)) => format!("{}: {} ({live}) serves with the data of {line}", status.app, state.version(live)),
-        (crate::machine::Phase::NeedsOperator(stuck), None) => {
-            format!("{}: waits for an operator: {}", status.app, stuck.why)
-        }
-        (phase, None) => format!("{}: {}", status.app, phase.name()),
-    };
+    let mut lines = vec![first_line(status)];
     if let Some(why) = &status.damaged {
-        text.push_str(&format!("\n  not driven: {why}"));
+        lines.push(format!("  not driven: {why}"));
     }
     if let Some(head) = &status.head {
-        text.push_str(&format!("\n  channel    {} (head {})", head.current.version, head.counter));
+        lines.push(format!("  channel    {} (head {})", head.current.version, head.counter));
     }
+    let state = &status.state;
     for (id, known) in &state.generations {
-        let line = match &known.stage {
+        lines.push(match &known.stage {
             Stage::Preparing => {
                 let progress = status.progress.get(id).map_or("", String::as_str);
-                format!("preparing  {id} {progress}")
+                format!("  preparing  {id} {progress}").trim_end().to_owned()
             }
             Stage::Prepared(facts) => {
                 let bad = if state.bad.contains_key(&facts.release.digest) { "  bad: was rolled back" } else { "" };
-                format!("prepared   {id} {}  {}{bad}", facts.release.version, facts.release.digest.short())
+                format!("  prepared   {id} {}  {}{bad}", facts.release.version, facts.release.digest.short())
             }
-            Stage::Retiring(_) => format!("retiring   {id}"),
-        };
-        text.push_str(&format!("\n  {}", line.trim_end()));
+            Stage::Retiring(_) => format!("  retiring   {id}"),
+        });
     }
-    for (id, line) in &state.data.timelines {
-        if state.data.status(*id) == crate::machine::TimelineStatus::Orphan {
-            let wrote =
-                line.generation.map(|id| format!(", last written by {}", state.version(id))).unwrap_or_default();
-            text.push_str(&format!("\n  left       {id}{wrote}:  nebh data adopt {id}"));
+    for (id, timeline) in &state.data.timelines {
+        if state.data.status(*id) == TimelineStatus::Orphan {
+            let by = timeline.generation.map(|id| format!(", last written by {}", state.version(id)));
+            lines.push(format!("  left       {id}{}:  nebh data adopt {id}", by.unwrap_or_default()));
         }
     }
-    text
+    lines.join("\n")
+}
+
+fn first_line(status: &AppStatus) -> String {
+    let (app, state) = (&status.app, &status.state);
+    let timeline = state.data.current;
+    match (&state.phase, state.phase.serving()) {
+        (Phase::Probation(_), Some(live)) => {
+            format!("{app}: {} ({live}) is open, on probation, with the data of {timeline}", state.version(live))
+        }
+        (_, Some(live)) => format!("{app}: {} ({live}) serves with the data of {timeline}", state.version(live)),
+        (Phase::NeedsOperator(stuck), None) => format!("{app}: waits for an operator: {}", stuck.why),
+        (phase, None) => format!("{app}: {}", phase.name()),
+    }
 }
 
 /// One record of the history.
 pub(super) fn history(entry: &Entry) -> String {
     let more = match &entry.event {
-        Event::PrepareAsked { source: crate::machine::PrepareSource::Release { release }, .. } => {
-            release.version.to_string()
-        }
+        Event::PrepareAsked { source: PrepareSource::Release { release }, .. } => release.version.to_string(),
         Event::Prepared { generation, facts } => format!("{generation} {}", facts.release.version),
         Event::PrepareFailed { generation, why } => format!("{generation} {why}"),
         Event::SwitchAsked { op, to, .. } => format!("{op} to {to}"),
@@ -238,6 +238,6 @@ pub(super) fn history(entry: &Entry) -> String {
     format!("{:>5}  {at}  {:<14}  {more}", entry.seq, entry.record.name()).trim_end().to_owned()
 }
 
-fn lost(generation: crate::machine::GenerationId, why: &Loss, after_ms: u64) -> String {
+fn lost(generation: GenerationId, why: &Loss, after_ms: u64) -> String {
     format!("{generation} {why} after {}.{} s", after_ms / 1000, after_ms % 1000 / 100)
 }

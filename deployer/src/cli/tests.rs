@@ -65,7 +65,7 @@ impl Bench {
         }
         let settings = self.settings();
         let app = settings.apps[0].clone();
-        let running = agent::start(app.clone(), &settings.app_dir(&app.name), self.sim.clone()).await;
+        let running = agent::start(app.clone(), &settings.app_dir(&app.name), self.sim.clone());
         let apps = BTreeMap::from([(app.name, running.handle.clone())]);
         let listener = server::bind(&settings.socket()).unwrap();
         let node = Arc::new(Node { name: settings.node, apps });

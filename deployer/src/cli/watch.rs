@@ -23,7 +23,7 @@ pub(super) async fn prepared(
     app: &AppName,
     mut after: u64,
     generation: GenerationId,
-    out: &Out,
+    out: Out,
 ) -> Result<AppStatus, Failure> {
     let mut said = String::new();
     loop {
@@ -57,7 +57,7 @@ pub(super) async fn ended(
     mut after: u64,
     op: &OpId,
     until_open: bool,
-    out: &Out,
+    out: Out,
 ) -> Result<(AppStatus, Option<Outcome>), Failure> {
     loop {
         let News { entries, status, .. } = news(agent, app, after, WAIT_MS_MAX).await?;
@@ -92,7 +92,7 @@ fn undamaged(status: &AppStatus) -> Result<(), Failure> {
 }
 
 /// One record of the operation, as far as a person waits for it.
-fn tell(entry: &Entry, op: &OpId, status: &AppStatus, out: &Out) {
+fn tell(entry: &Entry, op: &OpId, status: &AppStatus, out: Out) {
     out.json(&super::sentence::Told::new(&status.app, entry));
     match &entry.event {
         Event::Opened { step, window } if step.op == *op => {

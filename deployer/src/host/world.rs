@@ -151,15 +151,12 @@ impl World {
                 .zip(self.prepared.get(config))
                 .map(|(program, settings)| Facts { config: settings.config, ..program }),
         };
-        match found {
-            Some(facts) => {
-                self.prepared.insert(generation, facts.clone());
-                Event::Prepared { generation, facts: Box::new(facts) }
-            }
-            None => {
-                let why = Trouble::new(TroubleKind::Refused, "no signature of a known key covers it");
-                Event::PrepareFailed { generation, why }
-            }
+        if let Some(facts) = found {
+            self.prepared.insert(generation, facts.clone());
+            Event::Prepared { generation, facts: Box::new(facts) }
+        } else {
+            let why = Trouble::new(TroubleKind::Refused, "no signature of a known key covers it");
+            Event::PrepareFailed { generation, why }
         }
     }
 }

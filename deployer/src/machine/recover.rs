@@ -51,7 +51,7 @@ impl Draft<'_> {
                 }
             }
             Phase::Holding(change) | Phase::Stopping(change) | Phase::Snapshotting(change) if !change.started => {
-                self.before_start_point(change, &runs)
+                self.before_start_point(&change, &runs)
             }
             Phase::Exchanging(change) => self.hold(again(&change), Record::Recovered),
             Phase::Opening(change) | Phase::Probation(change) if runs(change.to) => {
@@ -84,16 +84,16 @@ impl Draft<'_> {
         self.effects.push(Effect::Report);
     }
 
-    fn before_start_point(self, change: Change, runs: &dyn Fn(Option<GenerationId>) -> bool) -> Transition {
+    fn before_start_point(self, change: &Change, runs: &dyn Fn(Option<GenerationId>) -> bool) -> Transition {
         let age = self.at.as_second().saturating_sub(change.begun.as_second());
         let fresh = (0..FORWARD_SECONDS_MAX).contains(&age);
         match &change.kind {
             Kind::Switch if runs(change.from) || !fresh => {
                 let text = "the agent was restarted before anything had happened";
-                self.cancel(&change, &Trouble::new(TroubleKind::Failed, text))
+                self.cancel(change, &Trouble::new(TroubleKind::Failed, text))
             }
             Kind::Switch | Kind::Rollback { .. } | Kind::Resume { .. } | Kind::Restart { .. } => {
-                self.hold(again(&change), Record::Recovered)
+                self.hold(again(change), Record::Recovered)
             }
         }
     }

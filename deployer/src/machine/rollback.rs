@@ -119,11 +119,11 @@ pub fn choices(state: &State) -> Vec<(String, String)> {
         let wish = RollbackWish { binary: Some(side), data: Some(data), ..RollbackWish::default() };
         match plan(state, &wish) {
             Ok(Plan::Ready { to, data }) => {
-                let with = match data {
+                let served = match data {
                     DataMove::Keep => format!("the live data ({})", state.data.current),
                     DataMove::Branch { .. } => "the data from before the switch".to_owned(),
                 };
-                Some((command.to_owned(), format!("{} with {with}", state.version(to))))
+                Some((command.to_owned(), format!("{} with {served}", state.version(to))))
             }
             Ok(Plan::Mix { .. }) | Err(_) => None,
         }

@@ -88,10 +88,6 @@ impl Draft<'_> {
         }
     }
 
-    pub(super) fn remove_failed(self, generation: GenerationId) -> Result<Transition, String> {
-        Err(format!("{generation} is still there; removing it is tried again at the next start"))
-    }
-
     pub(super) fn published(mut self, snapshot: &SnapshotName) -> Result<Transition, String> {
         match self.state.data.snapshots.get_mut(snapshot) {
             Some(facts) if !facts.published => {

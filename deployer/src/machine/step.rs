@@ -48,7 +48,9 @@ pub fn step(state: &State, event: &Event, at: Timestamp) -> Result<Transition, R
         (_, On::PrepareFailed { generation, .. }) => draft.prepare_failed(*generation),
         (_, On::RetireAsked { generations }) => draft.retire(generations),
         (_, On::Removed { generation }) => draft.removed(*generation),
-        (_, On::RemoveFailed { generation, .. }) => draft.remove_failed(*generation),
+        (_, On::RemoveFailed { generation, .. }) => {
+            Err(format!("{generation} is still there; removing it is tried again at the next start"))
+        }
         (_, On::Published { snapshot }) => draft.published(snapshot),
         (_, On::Restarted { op, found }) => Ok(draft.recover(op, found)),
 
@@ -71,11 +73,11 @@ pub fn step(state: &State, event: &Event, at: Timestamp) -> Result<Transition, R
         (In::Holding(change), On::Held { .. }) => Ok(draft.stop(change, Record::Held)),
         (In::Holding(change), On::HoldFailed { why, .. }) => Ok(draft.hold_failed(change, why)),
         (In::Stopping(change), On::Stopped { .. }) => Ok(draft.stopped(change)),
-        (In::Stopping(change), On::StopFailed { why, .. }) => Ok(draft.stuck(change, &why.text)),
         (In::Snapshotting(change), On::Snapshotted { .. }) => Ok(draft.snapshotted(change)),
         (In::Snapshotting(change), On::SnapshotFailed { why, .. }) => Ok(draft.cancel(change, why)),
         (In::Exchanging(change), On::Exchanged { .. }) => Ok(draft.exchanged(change)),
-        (In::Exchanging(change), On::ExchangeFailed { why, .. }) => Ok(draft.stuck(change, &why.text)),
+        (In::Stopping(change), On::StopFailed { why, .. })
+        | (In::Exchanging(change), On::ExchangeFailed { why, .. }) => Ok(draft.stuck(change, &why.text)),
         (In::Starting(change), On::Started { .. }) => Ok(draft.check(change)),
         (In::Starting(change), On::StartFailed { why, .. }) => Ok(draft.start_failed(change, "did not start", why)),
         (In::Checking(change), On::AliveFailed { why, .. }) => {

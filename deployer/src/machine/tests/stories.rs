@@ -41,7 +41,7 @@ fn two_records_are_synced_inside_the_held_window() {
         records
             .take_while(|record| record.name() != to)
             .filter(|record| record.is_durable())
-            .map(|r| r.name())
+            .map(crate::machine::Record::name)
             .collect()
     };
     assert_eq!(names(before, "opened"), ["sw-begin", "start-point", "open"], "the first is before the hold");

@@ -70,16 +70,17 @@ fn change(kind: Kind, from: u32, to: u32, started: bool, opened: bool) -> Change
     Change { step: now(), kind, from: id(from), to: id(to), begun, tries_left: 1, started, opened }
 }
 
+type Room = (&'static str, fn(Change) -> Phase);
+
 fn phases() -> Vec<(String, Phase)> {
     let keep = DataMove::Keep;
     let snapshot = SnapshotName::of(&op(), SnapshotKind::Pre);
     let branch = DataMove::Branch { snapshot, timeline: TimelineId::new(2) };
     let rollback =
         |data: &DataMove| Kind::Rollback { why: Some("x".into()), data: data.clone(), bad: None, was_opened: true };
-    let early: [(&str, fn(Change) -> Phase); 3] =
+    let early: [Room; 3] =
         [("holding", Phase::Holding), ("stopping", Phase::Stopping), ("snapshotting", Phase::Snapshotting)];
-    let late: [(&str, fn(Change) -> Phase); 3] =
-        [("starting", Phase::Starting), ("checking", Phase::Checking), ("opening", Phase::Opening)];
+    let late: [Room; 3] = [("starting", Phase::Starting), ("checking", Phase::Checking), ("opening", Phase::Opening)];
     let mut all =
         vec![("empty".to_owned(), Phase::Empty), ("serving old".to_owned(), Phase::Serving(GenerationId::new(1)))];
     for (name, phase) in early {
