@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::{Event, Record, Refused, State, Transition, step};
 
 /// Version of the line format.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Hex digits of the digest in front of a line: enough against torn and flipped bytes; it guards no secret.
 const DIGITS: usize = 16;
 /// A record holds names and reasons, never content.
@@ -178,7 +178,8 @@ impl Journal {
     }
 }
 
-fn line(entry: &Entry) -> io::Result<Vec<u8>> {
+/// One entry as it stands in the file.
+pub(crate) fn line(entry: &Entry) -> io::Result<Vec<u8>> {
     let json = serde_json::to_string(entry)?;
     if json.len() > RECORD_BYTES_MAX {
         return Err(io::Error::other(format!("a record of {} bytes, more than {RECORD_BYTES_MAX}", json.len())));

@@ -89,3 +89,15 @@ fn ids_of_one_second_differ() {
     assert_ne!(OpId::compose(1_700_000_000, 1), OpId::compose(1_700_000_000, 2));
     assert!(OpId::compose(1, 0) < OpId::compose(2, 0));
 }
+
+/// The life in the fixture: 1.0.0 committed, 1.1.0 died open, the other choice taken, the left timeline adopted.
+#[test]
+fn a_journal_of_version_1_is_read_and_leads_where_it_did() {
+    let text = include_str!("version-1.journal");
+    let (entries, length) = read(Path::new("version-1.journal"), text.as_bytes()).unwrap();
+    assert_eq!(length, text.len() as u64);
+    let state = fold(&entries, at(0)).unwrap();
+    let seen = serde_json::to_value(&state).unwrap();
+    let wanted: serde_json::Value = serde_json::from_str(include_str!("version-1.state.json")).unwrap();
+    assert_eq!(seen, wanted);
+}

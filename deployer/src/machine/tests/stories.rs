@@ -126,6 +126,24 @@ fn the_other_choice_after_an_automatic_rollback_and_back_again() {
     assert_eq!(driver.state.data.status(tl(1)), TimelineStatus::Parent);
     assert_eq!(driver.state.data.status(tl(2)), TimelineStatus::Orphan);
     assert_eq!(driver.state.data.current, tl(3));
+    keep_as_fixture(&driver);
+}
+
+/// This story is the fixture of the journal's format. It is written once for each version, with `NEBH_GOLDEN=journal`.
+fn keep_as_fixture(driver: &Driver) {
+    if std::env::var_os("NEBH_GOLDEN").is_none_or(|value| value != "journal") {
+        return;
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/journal");
+    let mut text = Vec::new();
+    for (seq, (record, event, at)) in (1..).zip(&driver.log) {
+        let (version, boot, event) = (crate::journal::VERSION, "fixture".to_owned(), event.clone());
+        let entry = crate::journal::Entry { version, seq, at: *at, boot, record: *record, event };
+        text.extend(crate::journal::line(&entry).unwrap());
+    }
+    std::fs::write(folder.join(format!("version-{}.journal", crate::journal::VERSION)), text).unwrap();
+    let state = serde_json::to_string_pretty(&driver.state).unwrap();
+    std::fs::write(folder.join(format!("version-{}.state.json", crate::journal::VERSION)), state + "\n").unwrap();
 }
 
 #[test]
