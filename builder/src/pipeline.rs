@@ -170,9 +170,10 @@ impl Build<'_> {
             let made = match step {
                 Step::Files(step) => files(step, self.checkout.tree(), &source, &spill, self.plan.time)?,
                 Step::Rust(step) => {
-                    let sandbox = Sandbox::open(&self.store.root().join("runtime"))
-                        .await
-                        .map_err(|error| internal(&error).next("install runc (or crun) and run as root"))?;
+                    let sandbox = Sandbox::open(&self.store.root().join("runtime")).await.map_err(|error| {
+                        internal(&error)
+                            .next("install runc (or crun); as another user than root, allow user namespaces")
+                    })?;
                     let packages = self.packages();
                     let inputs = RustInputs {
                         checkout: self.checkout,

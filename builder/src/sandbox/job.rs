@@ -53,20 +53,21 @@ pub fn environment(epoch: u64) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The container of a job. `mapped` asks for a user namespace.
-pub(super) fn bundle_spec(job: &Job, epoch: u64, mapped: bool, memory: Option<u64>) -> BundleSpec {
+/// The container of a job, whose users are those of `namespace`.
+pub(super) fn bundle_spec(job: &Job, epoch: u64, namespace: UserNamespace, memory: Option<u64>) -> BundleSpec {
     let mut env = environment(epoch);
     env.extend(job.env.clone());
     let mut spec = BundleSpec::new(&job.root, job.args.clone());
     spec.env = env.into_iter().collect();
     spec.cwd.clone_from(&job.cwd);
-    (spec.uid, spec.gid) = (USER, USER);
+    let user = if matches!(namespace, UserNamespace::Alone { .. }) { 0 } else { USER };
+    (spec.uid, spec.gid) = (user, user);
     spec.umask = Some(0o022);
     spec.mounts.clone_from(&job.mounts);
     spec.mounts.push(Mount::tmpfs("/tmp", TMP_BYTES));
     HOSTNAME.clone_into(&mut spec.hostname);
     spec.network = NetworkMode::None;
     spec.limits = Limits { memory, pids: Some(PIDS_MAX), cpu_millis: None };
-    spec.user_namespace = if mapped { UserNamespace::Mapped(HOST_IDS) } else { UserNamespace::Host };
+    spec.user_namespace = namespace;
     spec
 }

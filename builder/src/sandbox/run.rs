@@ -7,7 +7,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nebh_oci::runtime::{Bundle, BundleError, ExitReason, MountKind, OutputLine, ProbeError, Runtime, RuntimeError};
+use nebh_oci::runtime::{
+    Bundle, BundleError, ExitReason, MountKind, OutputLine, ProbeError, Runtime, RuntimeError, UserNamespace,
+};
 use tokio::sync::mpsc;
 
 use super::job::{HOST_IDS, Job, USER, bundle_spec};
@@ -138,20 +140,15 @@ impl Sandbox {
     ///
     /// Safe to drop: the container ends with the future.
     pub async fn run(&self, job: &Job, folder: &Path, epoch: u64, events: &Events) -> Result<(), SandboxError> {
-        let mapped = can_map(job);
-        if !mapped {
-            tracing::info!(
-                step = job.step,
-                "no user namespace: we are not root, or a folder on the way is closed to others"
-            );
-        }
+        let namespace = namespace(job);
+        tracing::info!(step = job.step, ?namespace, "users of the sandbox");
         for mount in &job.mounts {
             if let MountKind::ReadWrite { source } = &mount.kind {
-                give(source, mapped)?;
+                give(source, namespace)?;
             }
         }
         let id = format!("{ID_PREFIX}{}", uuid::Uuid::now_v7().simple());
-        let spec = bundle_spec(job, epoch, mapped, memory());
+        let spec = bundle_spec(job, epoch, namespace, memory());
         let bundle = Bundle::write(folder, &id, &spec)
             .map_err(|cause| SandboxError::Prepare { step: job.step.clone(), cause })?;
         let (lines, mut from) = mpsc::channel::<OutputLine>(LINES_WAITING);
@@ -195,8 +192,13 @@ fn printable(line: &str) -> String {
     text
 }
 
-/// A user namespace needs root, and the mapped user has to reach every folder by its path.
-fn can_map(job: &Job) -> bool {
+/// The best that can be had: users of the sandbox's own for root, if those can reach every folder by its path; for everybody
+/// else themselves, as the only user that there is.
+fn namespace(job: &Job) -> UserNamespace {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if !uid.is_root() {
+        return UserNamespace::Alone { uid: uid.as_raw(), gid: gid.as_raw() };
+    }
     let reachable = |path: &Path| {
         path.ancestors().skip(1).all(|folder| fs::metadata(folder).is_ok_and(|there| there.mode() & 0o001 != 0))
     };
@@ -204,15 +206,17 @@ fn can_map(job: &Job) -> bool {
         MountKind::ReadOnly { source } | MountKind::ReadWrite { source } => Some(source.as_path()),
         MountKind::Tmpfs { .. } => None,
     });
-    rustix::process::geteuid().is_root() && reachable(&job.root) && sources.into_iter().all(reachable)
+    let all = reachable(&job.root) && sources.into_iter().all(reachable);
+    if all { UserNamespace::Mapped(HOST_IDS) } else { UserNamespace::Host }
 }
 
 /// Makes a folder and all in it the sandbox user's own. Links are not followed.
-fn give(folder: &Path, mapped: bool) -> Result<(), SandboxError> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let owner = if mapped { HOST_IDS.first + USER } else { USER };
+fn give(folder: &Path, namespace: UserNamespace) -> Result<(), SandboxError> {
+    let owner = match namespace {
+        UserNamespace::Mapped(map) => map.first + USER,
+        UserNamespace::Host => USER,
+        UserNamespace::Alone { .. } => return Ok(()),
+    };
     for entry in walkdir::WalkDir::new(folder).follow_links(false) {
         let entry = entry.map_err(|error| SandboxError::Files { path: folder.to_owned(), cause: error.into() })?;
         let failed = |cause| SandboxError::Files { path: entry.path().to_owned(), cause };

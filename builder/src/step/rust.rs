@@ -175,7 +175,9 @@ fn failed_at(path: &Path, cause: &std::io::Error) -> Failure {
 
 fn failure(error: &SandboxError) -> Failure {
     let next = match error {
-        SandboxError::Unavailable(_) => Some("install runc (or crun) and run as root"),
+        SandboxError::Unavailable(_) => {
+            Some("install runc (or crun); as another user than root, allow user namespaces")
+        }
         SandboxError::Failed { .. } => Some("`-v` shows the whole log, `--output json` also"),
         _ => None,
     };

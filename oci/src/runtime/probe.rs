@@ -10,7 +10,7 @@ use super::bundle::{Bundle, BundleError};
 use super::call::RuntimeError;
 use super::driver::Runtime;
 use super::process::ExitReason;
-use super::spec::BundleSpec;
+use super::spec::{BundleSpec, UserNamespace};
 
 /// The runtime programs that are known, in the order in which they are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,12 @@ async fn attempt(runtime: &Runtime) -> Result<Result<ExitReason, RuntimeError>, 
     };
     write().map_err(|cause| ProbeError::Prepare { path: rootfs.clone(), cause })?;
     let id = format!("nebh-probe-{}", uuid::Uuid::now_v7().simple());
-    let spec = BundleSpec::new(&rootfs, vec!["/probe".to_owned()]);
+    let mut spec = BundleSpec::new(&rootfs, vec!["/probe".to_owned()]);
+    if !rustix::process::geteuid().is_root() {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        (spec.uid, spec.gid) = (0, 0);
+        spec.user_namespace = UserNamespace::Alone { uid, gid };
+    }
     let bundle = Bundle::write(dir.path(), &id, &spec).map_err(ProbeError::Bundle)?;
     let (lines, unread) = mpsc::channel(1);
     drop(unread);

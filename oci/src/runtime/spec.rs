@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime as rt;
 
+use super::masks::{MASKED, READ_ONLY};
 use super::seccomp;
 
 /// The runtime-spec version whose fields are used; old enough for every runc 1.x and crun 1.x.
@@ -153,6 +154,14 @@ pub enum UserNamespace {
     Host,
     /// Ids `0..count` inside are `first..first+count` outside. The root must be readable by those.
     Mapped(IdMap),
+    /// For callers who are not root: id 0 inside, the only one there, is the caller. Such a container has no cgroup of its
+    /// own and so no limits, because only root may make one.
+    Alone {
+        /// The caller.
+        uid: u32,
+        /// The caller's group.
+        gid: u32,
+    },
 }
 
 /// A run of ids.
@@ -312,11 +321,26 @@ fn linux(id: &str, spec: &BundleSpec) -> Result<rt::Linux, SpecError> {
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
         .build()?;
-    if let UserNamespace::Mapped(map) = spec.user_namespace {
-        let mapping =
-            rt::LinuxIdMappingBuilder::default().container_id(0u32).host_id(map.first).size(map.count).build()?;
-        linux.set_uid_mappings(Some(vec![mapping]));
-        linux.set_gid_mappings(Some(vec![mapping]));
+    let map = |first: u32, count: u32| {
+        rt::LinuxIdMappingBuilder::default()
+            .container_id(0u32)
+            .host_id(first)
+            .size(count)
+            .build()
+            .map(|map| Some(vec![map]))
+    };
+    match spec.user_namespace {
+        UserNamespace::Host => {}
+        UserNamespace::Mapped(IdMap { first, count }) => {
+            linux.set_uid_mappings(map(first, count)?);
+            linux.set_gid_mappings(map(first, count)?);
+        }
+        UserNamespace::Alone { uid, gid } => {
+            linux.set_uid_mappings(map(uid, 1)?);
+            linux.set_gid_mappings(map(gid, 1)?);
+            linux.set_cgroups_path(None);
+            linux.set_resources(None);
+        }
     }
     linux.set_devices(None);
     Ok(linux)
@@ -365,23 +389,3 @@ fn resources(spec: &BundleSpec) -> Result<rt::LinuxResources, SpecError> {
 fn absolute(path: &std::path::Path) -> Result<(), SpecError> {
     if path.is_absolute() { Ok(()) } else { Err(SpecError::NotAbsolute { path: path.to_owned() }) }
 }
-
-/// What tells a container about the host, or lets it reach the host's kernel.
-const MASKED: [&str; 13] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/interrupts",
-    "/proc/sys/kernel/random/boot_id",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-
-/// What a container may look at but not change.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
