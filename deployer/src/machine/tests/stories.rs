@@ -135,14 +135,16 @@ fn keep_as_fixture(driver: &Driver) {
         return;
     }
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/journal");
-    let mut text = Vec::new();
+    let (mut text, mut entries) = (Vec::new(), Vec::new());
     for (seq, (record, event, at)) in (1..).zip(&driver.log) {
         let (version, boot, event) = (crate::journal::VERSION, "fixture".to_owned(), event.clone());
         let entry = crate::journal::Entry { version, seq, at: *at, boot, record: *record, event };
         text.extend(crate::journal::line(&entry).unwrap());
+        entries.push(entry);
     }
     std::fs::write(folder.join(format!("version-{}.journal", crate::journal::VERSION)), text).unwrap();
-    let state = serde_json::to_string_pretty(&driver.state).unwrap();
+    let state = crate::journal::fold(&entries, entries[0].at).unwrap();
+    let state = serde_json::to_string_pretty(&state).unwrap();
     std::fs::write(folder.join(format!("version-{}.state.json", crate::journal::VERSION)), state + "\n").unwrap();
 }
 
