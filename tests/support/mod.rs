@@ -17,7 +17,7 @@ use nebh_oci::names::RepositoryAddress;
 use nebh_trust::key::PrivateKey;
 
 /// Bound on waiting for something that takes milliseconds: only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const TRUST: &str = "roles:
   builder: { keys: [builder.pub] }

@@ -138,6 +138,9 @@ impl Draft<'_> {
         if state.phase.serving() == Some(to) {
             return Err(format!("{version} ({to}) serves already"));
         }
+        if by == Author::Follower && matches!(state.phase, Phase::NeedsOperator(_)) {
+            return Err("a person is waited for; until then nothing starts by itself".to_owned());
+        }
         if by == Author::Follower
             && let Some(why) = state.bad.get(&facts.release.digest)
         {

@@ -252,7 +252,12 @@ impl Driver {
         if let Some(open) = self.world.open {
             let change = self.state.phase.change();
             let sides = change.into_iter().flat_map(|change| [change.from, change.to]).flatten();
-            let stuck = matches!(self.state.phase, Phase::NeedsOperator(_));
+            // Holding comes first where a person is waited for, and again where a switch leads out of there.
+            let stuck = match &self.state.phase {
+                Phase::NeedsOperator(_) => true,
+                Phase::Holding(change) => change.from.is_none() && self.state.generations.contains_key(&open),
+                _ => false,
+            };
             let known = self.state.phase.serving() == Some(open) || sides.into_iter().any(|side| side == open) || stuck;
             assert!(known, "{open} is open while {:?}", self.state.phase);
         }

@@ -213,6 +213,24 @@ fn a_first_release_without_a_way_back() {
 }
 
 #[test]
+fn while_a_person_is_waited_for_the_channel_starts_nothing() {
+    let mut driver = Driver::new(&two());
+    let first = driver.prepare("1.0.0").unwrap();
+    let newer = driver.prepare("1.1.0").unwrap();
+    driver.switch(first).unwrap().unwrap();
+    driver.until_probation();
+    driver.world.running.clear();
+    driver.settle().unwrap();
+    assert!(matches!(driver.state.phase, Phase::NeedsOperator(_)));
+    let op = driver.op();
+    let followed = driver.take(Event::SwitchAsked { op, to: newer, by: Author::Follower }).unwrap();
+    assert_eq!(followed.unwrap_err(), "a person is waited for; until then nothing starts by itself");
+    driver.switch(newer).unwrap().unwrap();
+    driver.settle().unwrap();
+    assert_eq!(driver.state.phase, Phase::Serving(newer));
+}
+
+#[test]
 fn a_stuck_stop_never_lets_a_second_writer_start() {
     let (mut driver, _) = Driver::serving(&two());
     let new = driver.prepare("1.1.0").unwrap();
