@@ -178,7 +178,7 @@ async fn podman_pulls_the_release_and_runs_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_pulls_the_release_and_runs_it() {
-    if !peer("docker", Path::new("/usr/sbin/dockerd").exists()) {
+    if !peer("docker", Path::new("/usr/sbin/dockerd").exists() && Path::new("/usr/bin/docker").exists()) {
         return;
     }
     let site = Site::start("release");
