@@ -5,7 +5,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 KEEP=$TARGET/demo
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/nebh-demo.XXXXXX")
 PIDS=()
-PATH=$TARGET/release:$PATH
+PATH=$TARGET/quick:$PATH
 export NEBH_KEY_PASSWORD=demo NEBH_STATE=$KEEP/builder
 mkdir -p "$KEEP"
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then BOLD=$'\e[1m' DIM=$'\e[2m' PLAIN=$'\e[0m'; else BOLD='' DIM='' PLAIN=''; fi
