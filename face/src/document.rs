@@ -11,6 +11,8 @@ pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 const NODES_MAX: usize = 20_000;
 /// Nesting of one YAML file.
 const DEPTH_MAX: usize = 32;
+/// Characters of a name, and of the parser's words, that a message repeats.
+const QUOTE_LENGTH_MAX: usize = 200;
 /// A misspelt name is taken for a known one up to this many edits away.
 const EDITS_MAX: usize = 3;
 
@@ -54,13 +56,29 @@ fn failure(file: &str, error: &serde_saphyr::Error) -> Failure {
             let text = other.to_string();
             // The parser writes the position a second time, in words of its own.
             let text = text.split(" at line ").next().unwrap_or(&text).trim_end_matches([':', ' ']);
-            Failure::new(Exit::Usage, format!("{place}: {text}"))
+            Failure::new(Exit::Usage, format!("{place}: {}", quote(text)))
         }
     }
 }
 
+/// Text out of the file, on one line and not endless: the file may be a stranger's.
+fn quote(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(QUOTE_LENGTH_MAX) {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    if text.chars().nth(QUOTE_LENGTH_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 fn unknown(place: &str, kind: &str, name: &str, expected: &[&str]) -> Failure {
-    let failure = Failure::new(Exit::Usage, format!("{place}: unknown {kind} `{name}`"));
+    let failure = Failure::new(Exit::Usage, format!("{place}: unknown {kind} `{}`", quote(name)));
     match nearest(name, expected) {
         Some(close) => failure.next(format!("did you mean `{close}`?")),
         None if expected.is_empty() => failure,
@@ -70,6 +88,10 @@ fn unknown(place: &str, kind: &str, name: &str, expected: &[&str]) -> Failure {
 
 /// The valid name that is fewest edits away, if it is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, valid: &[&'a str]) -> Option<&'a str> {
+    // The distance takes a table of name by candidate; and a name that long is nobody's slip.
+    if name.len() > QUOTE_LENGTH_MAX {
+        return None;
+    }
     valid
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), *candidate))
@@ -120,7 +142,17 @@ mod tests {
     }
 
     #[test]
+    fn names_out_of_the_file_are_shown_on_one_line_and_not_endless() {
+        let text = format!("? \"image\\n  next: run this\\e[2J{}\"\n: 1\n", "x".repeat(100_000));
+        let failure = parse::<Outer>("b.yaml", &text).unwrap_err().to_string();
+        assert!(failure.contains("unknown field `image\\n  next: run this\\u{1b}[2Jxxx"), "{failure}");
+        assert!(failure.len() < 400, "{} bytes", failure.len());
+    }
+
+    #[test]
     fn far_names_are_not_guessed() {
+        let long = "a".repeat(QUOTE_LENGTH_MAX + 1);
+        assert_eq!(nearest(&long, &[&"a".repeat(QUOTE_LENGTH_MAX)]), None, "not even looked at");
         assert_eq!(nearest("zzzzzz", &["image", "build"]), None);
         assert_eq!(nearest("imagee", &["image", "build"]), Some("image"));
     }

@@ -1,6 +1,7 @@
 //! Failures as a person reads them: what happened, why, what to do next; and the exit code that a script reads.
 //! Pure.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The published exit codes (`docs/`, "Exit codes").
@@ -84,17 +85,62 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Text for a terminal. Part of it may come from a registry, a repository or a file of somebody else, and must not
+/// move the cursor, colour the screen or turn the reading direction: such characters are written as escapes.
+pub fn tame(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_wild) {
+        return Cow::Borrowed(text);
+    }
+    let mut tamed = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if is_wild(character) {
+            tamed.extend(character.escape_default());
+        } else {
+            tamed.push(character);
+        }
+    }
+    Cow::Owned(tamed)
+}
+
+/// Control characters but for line end and tabulator, and those that reorder what is shown (bidirectional overrides).
+fn is_wild(character: char) -> bool {
+    let reorders = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    reorders || (character.is_control() && !matches!(character, '\n' | '\t'))
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.what)?;
+        f.write_str(&tame(&self.what))?;
         if let Some(why) = &self.why {
-            write!(f, ": {why}")?;
+            write!(f, ": {}", tame(why))?;
         }
         if let Some(next) = &self.next {
-            write!(f, "\n  next: {next}")?;
+            write!(f, "\n  next: {}", tame(next))?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_an_attacker_cannot_speak_to_the_terminal() {
+        let failure = Failure::new(Exit::Failed, "a\u{1b}[2Jb").why("c\u{7}\r").next("d\u{202e}e\n  f\tg é");
+        assert_eq!(
+            failure.to_string(),
+            "a\\u{1b}[2Jb: c\\u{7}\\r\n  next: d\\u{202e}e\n  f\tg é",
+            "escaped, and what is harmless is left alone"
+        );
+    }
+
+    #[test]
+    fn chain_says_each_message_once() {
+        let inner = std::io::Error::other("no route");
+        let failure = Failure::new(Exit::Failed, "x").because(&inner);
+        assert_eq!(failure.why.as_deref(), Some("no route"));
+    }
+}

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 
 use crate::Failure;
+use crate::failure::tame;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -127,5 +128,17 @@ impl Out {
 
 /// A closed pipe on the other side is the reader's choice, not a failure of ours.
 fn line(to: &mut impl Write, text: &str) {
-    drop(writeln!(to, "{text}"));
+    drop(writeln!(to, "{}", tame(text)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_speaks_to_the_terminal() {
+        let mut printed = Vec::new();
+        line(&mut printed, "release 1.0\u{1b}]0;owned\u{7}\n  two lines");
+        assert_eq!(printed, b"release 1.0\\u{1b}]0;owned\\u{7}\n  two lines\n");
+    }
 }
