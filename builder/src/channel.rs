@@ -5,7 +5,7 @@ use nebh_face::{Exit, Failure};
 use nebh_oci::client::Client;
 use nebh_oci::manifest::Attached;
 use nebh_oci::names::{Repository, RepositoryAddress};
-use nebh_trust::channel::{self, ChannelHead, HeadRelease};
+use nebh_trust::channel::{self, ChannelHead, Floor, HeadRelease};
 use nebh_trust::key::{PrivateKey, PublicKey};
 use nebh_trust::policy::TrustPolicy;
 
@@ -93,7 +93,8 @@ pub async fn show(
     let Some(standing) = standing else { return Ok(None) };
     let policy = policy_of(keys)?;
     // As of the beginning of time: a head that has expired is exactly the one to be replaced.
-    let verified = channel::verify_head(&policy, address.repository(), channel, &standing, 0, Timestamp::UNIX_EPOCH);
+    let (floor, then) = (Floor::default(), Timestamp::UNIX_EPOCH);
+    let verified = channel::verify_head(&policy, address.repository(), channel, &standing, &floor, then);
     match verified {
         Ok(head) => Ok(Some(head.into_value())),
         Err(rejection) => Err(Failure::from(rejection)

@@ -327,8 +327,9 @@ fn head(facts: &Facts<'_>, tag: &Tag, state: &TagState, now: Timestamp) -> Resul
     let policy = policy(facts, tag)?;
     let name = tag.as_str().strip_prefix("channel.").unwrap_or_default();
     let own = Attached { manifest: facts.subject.manifest.clone(), layers: facts.layers.to_vec() };
-    let floor = state.head.map_or(0, |(counter, _)| counter);
-    let verified = channel::verify_head(policy, facts.repository, name, &own, floor, now).map_err(trust(tag))?;
+    // Which head has the counter is compared below, by the manifest's digest: here it may not even be signed anew.
+    let floor = channel::Floor::at(state.head.map_or(0, |(counter, _)| counter));
+    let verified = channel::verify_head(policy, facts.repository, name, &own, &floor, now).map_err(trust(tag))?;
     let by = verified.signed_by();
     let head = verified.into_value();
     if let Some((present, held)) = state.head

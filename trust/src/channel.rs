@@ -2,7 +2,8 @@
 //!
 //! A signature binds bytes, not time. Without a head, whoever controls the registry can serve last year's release
 //! under today's name (rollback), or keep answering with today's forever (freeze), and never needs a key. The counter
-//! ends the first, the expiry the second; a deliberate return to an old release is a *new* head.
+//! ends the first, the expiry the second; a deliberate return to an old release is a *new* head. Two heads with one
+//! counter (equivocation) would let two hosts follow two truths: whoever has seen one refuses the other.
 
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
@@ -28,6 +29,9 @@ const RELEASES_MAX: usize = 256;
 /// How far a counter may run ahead of what was seen. Heads count by one; a head with the largest number there is
 /// (a fast-forward attack) would shut the channel for ever, because nothing could follow it.
 const COUNTER_STEP_MAX: u64 = 1 << 20;
+/// The largest integer that canonical JSON can carry: a head with a larger counter could not be written by us, nor
+/// followed by another.
+const COUNTER_MAX: u64 = (1 << 53) - 1;
 
 /// One release, as a head names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +95,30 @@ impl ChannelHead {
     }
 }
 
+impl ChannelHead {
+    /// The digest of what it says: the same for two documents that say the same, whoever signed them.
+    pub fn digest(&self) -> Result<Digest, DocumentError> {
+        Ok(Digest::sha256(&json::canonical(self)?))
+    }
+}
+
+/// How far a follower of a channel has come; kept durably by the follower. Nothing from before it is believed, and
+/// nothing beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// The highest counter ever seen; 0 when none was.
+    pub counter: u64,
+    /// The digest of the head that had it, where that was noted.
+    pub head: Option<Digest>,
+}
+
+impl Floor {
+    /// A floor whose head was not noted.
+    pub fn at(counter: u64) -> Self {
+        Self { counter, head: None }
+    }
+}
+
 /// The tag under which a channel's head stands, `channel.<name>`.
 pub fn tag(channel: &str) -> Result<Tag, DocumentError> {
     format!("channel.{channel}").parse().map_err(|_| DocumentError::Name(quote(channel)))
@@ -125,14 +153,13 @@ pub fn is_head(manifest: &RawManifest) -> bool {
     matches!(manifest.document(), Document::Image(image) if image.artifact_type.as_deref() == Some(NEBH_CHANNEL_HEAD))
 }
 
-/// Verifies the head that a registry served for `channel`. `floor` is the highest counter ever seen for it, kept
-/// durably by the caller; 0 when none was.
+/// Verifies the head that a registry served for `channel`, against the [`Floor`] of whoever follows it.
 pub fn verify_head(
     policy: &TrustPolicy,
     repository: &Repository,
     channel: &str,
     head: &Attached,
-    floor: u64,
+    floor: &Floor,
     now: Timestamp,
 ) -> Result<Verified<ChannelHead>, Rejection> {
     let question = Question::new(policy, repository, head.manifest.digest(), Purpose::Channel)?;
@@ -157,18 +184,7 @@ pub fn verify_head(
             head.repository
         )));
     }
-    if head.counter < floor {
-        return Err(question.rejection(Kind::Regressed).note(format!(
-            "head {} of channel `{channel}` was served, and head {floor} was seen before",
-            head.counter
-        )));
-    }
-    if floor > 0 && head.counter - floor > COUNTER_STEP_MAX {
-        return Err(malformed(format!(
-            "its counter is {}, and {floor} was seen before: it has run away",
-            head.counter
-        )));
-    }
+    forward(&question, &head, floor)?;
     if head.expires <= now {
         return Err(question.rejection(Kind::Expired).note(format!(
             "head {} of channel `{channel}` expired at {}, and it is {now}",
@@ -182,6 +198,31 @@ pub fn verify_head(
             .note(format!("it points to {digest} ({}), which is revoked", quote(version))));
     }
     Ok(Verified::new(head, signers, question.role))
+}
+
+/// Not behind the floor, not beside it, and not out of sight ahead of it.
+fn forward(question: &Question<'_>, head: &ChannelHead, floor: &Floor) -> Result<(), Rejection> {
+    let malformed = |text: String| Err(question.rejection(Kind::Malformed).note(text));
+    let (counter, seen, channel) = (head.counter, floor.counter, quote(&head.channel));
+    if counter > COUNTER_MAX {
+        return malformed(format!("its counter is {counter}, beyond {COUNTER_MAX}: nothing could follow it"));
+    }
+    if counter < seen {
+        return Err(question
+            .rejection(Kind::Regressed)
+            .note(format!("head {counter} of channel `{channel}` was served, and head {seen} was seen before")));
+    }
+    if seen > 0 && counter - seen > COUNTER_STEP_MAX {
+        return malformed(format!("its counter is {counter}, and {seen} was seen before: it has run away"));
+    }
+    let Some(known) = floor.head.filter(|_| counter == seen) else { return Ok(()) };
+    let served = head.digest().map_err(|error| question.rejection(Kind::Malformed).note(quote(&error.to_string())))?;
+    if served == known {
+        return Ok(());
+    }
+    Err(question.rejection(Kind::Equivocal).note(format!(
+        "head {counter} of channel `{channel}` was served as {served}, and was {known} before: both are signed"
+    )))
 }
 
 /// RFC 3339.

@@ -33,6 +33,8 @@ pub enum RejectionKind {
     Revoked,
     /// A channel head older than one that was seen.
     Regressed,
+    /// A channel head that says other things than one with the same counter that was seen.
+    Equivocal,
     /// A good signature, for another digest, repository or channel.
     WrongSubject,
     /// No rule of the policy speaks for it.
@@ -56,6 +58,7 @@ impl RejectionKind {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
             Self::Regressed => "regressed",
+            Self::Equivocal => "equivocal",
             Self::WrongSubject => "wrong-subject",
             Self::NoRule => "no-rule",
             Self::MissingProvenance => "missing-provenance",
@@ -73,6 +76,7 @@ impl RejectionKind {
             Self::Expired => "is trusted no longer: expired",
             Self::Revoked => "is revoked",
             Self::Regressed => "is older than what was seen before",
+            Self::Equivocal => "contradicts what was seen before",
             Self::WrongSubject => "carries a signature for something else",
             Self::NoRule => "is covered by no rule of the trust policy",
             Self::MissingProvenance => "has no provenance",
@@ -180,6 +184,9 @@ impl Rejection {
             RejectionKind::Revoked => "use a build that is not revoked",
             RejectionKind::Regressed => {
                 "a deliberate return to an old release is a new head:  nebh channel set NAME --to RELEASE"
+            }
+            RejectionKind::Equivocal => {
+                "two heads with one counter are signed: keep both, find out who signs behind your back, then set a new head:  nebh channel set NAME --to RELEASE"
             }
             RejectionKind::WrongSubject => "the signature was moved here from another image: ask whoever pushed it",
             RejectionKind::NoRule => "add a rule for this repository to trust.yaml",

@@ -262,6 +262,7 @@ fn gravity(kind: Kind, by_trusted_key: bool) -> u8 {
         Kind::Unsigned
         | Kind::Expired
         | Kind::Regressed
+        | Kind::Equivocal
         | Kind::NoRule
         | Kind::MissingProvenance
         | Kind::UnacceptableProvenance => 7,

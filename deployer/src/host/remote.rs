@@ -1,7 +1,7 @@
 //! What the host asks of, and tells to, the registry outside of Prepare: names, the channel head, manifests of
 //! snapshots. All of it may fail without any harm to what runs.
 //!
-//! Side effects: the registry; `head.json`, the highest counter ever seen, durable before anybody acts on it.
+//! Side effects: the registry; `head.json`, the newest head ever seen, durable before anybody acts on it.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nebh_oci::digest::Digest;
 use nebh_oci::names::Tag;
-use nebh_trust::channel::{self, ChannelHead, HeadRelease, verify_head};
+use nebh_trust::channel::{self, ChannelHead, Floor, HeadRelease, verify_head};
 use nebh_trust::data::{DataSnapshotManifest, VERSION, sign_data_snapshot};
 use nebh_trust::release::read_release;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,15 @@ const REPORT_WITHIN: Duration = Duration::from_secs(10);
 struct Floors {
     version: u32,
     counters: BTreeMap<String, u64>,
+    /// What the head with that counter said. Absent in notes of before, and then noted at the next look.
+    #[serde(default)]
+    heads: BTreeMap<String, Digest>,
+}
+
+impl Floors {
+    fn of(&self, channel: &str) -> Floor {
+        Floor { counter: self.counters.get(channel).copied().unwrap_or(0), head: self.heads.get(channel).copied() }
+    }
 }
 
 impl LocalHost {
@@ -82,14 +91,15 @@ impl LocalHost {
                 format!("cannot read {}: {error}; no head is believed without it", note.display()),
             )
         })?;
-        let floor = floors.counters.get(channel).copied().unwrap_or(0);
+        let floor = floors.of(channel);
         let policy = self.policy()?;
         let now = jiff::Timestamp::now();
-        let head = verify_head(&policy, address.repository(), channel, &attached, floor, now)
+        let head = verify_head(&policy, address.repository(), channel, &attached, &floor, now)
             .map_err(|rejection| trouble::refused(&rejection))?
             .into_value();
-        if head.counter > floor {
-            write_floor(&note, channel, head.counter).map_err(|error| trouble::failed(&error))?;
+        let seen = Floor { counter: head.counter, head: Some(head.digest().map_err(|error| trouble::failed(&error))?) };
+        if seen != floor {
+            write_floor(&note, channel, &seen).map_err(|error| trouble::failed(&error))?;
         }
         read_head(&head)
     }
@@ -163,10 +173,13 @@ fn read_floors(path: &Path) -> std::io::Result<Floors> {
     }
 }
 
-fn write_floor(path: &Path, channel: &str, counter: u64) -> std::io::Result<()> {
+fn write_floor(path: &Path, channel: &str, floor: &Floor) -> std::io::Result<()> {
     let mut floors = read_floors(path)?;
     floors.version = 1;
-    floors.counters.insert(channel.to_owned(), counter);
+    floors.counters.insert(channel.to_owned(), floor.counter);
+    if let Some(head) = floor.head {
+        floors.heads.insert(channel.to_owned(), head);
+    }
     let half = path.with_extension("half");
     let mut file = std::fs::File::create(&half)?;
     file.write_all(&serde_json::to_vec(&floors)?)?;

@@ -247,6 +247,9 @@ async fn channel_head_is_followed_forward_only_and_the_floor_outlives_the_agent(
     put(4, 7);
     let why = world.host.look_at_head("stable").await.unwrap_err();
     assert!(why.kind == TroubleKind::Refused && why.text.contains("older than what was seen"), "{}", why.text);
+    put(5, 8);
+    let why = world.host.look_at_head("stable").await.unwrap_err();
+    assert!(why.kind == TroubleKind::Refused && why.text.contains("contradicts what was seen"), "{}", why.text);
     put(6, -1);
     let why = world.host.look_at_head("stable").await.unwrap_err();
     assert!(why.kind == TroubleKind::Refused && why.text.contains("expired"), "{}", why.text);

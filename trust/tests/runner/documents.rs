@@ -2,12 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use nebh_oci::digest::Digest;
-use nebh_oci::manifest::Attached;
-use nebh_trust::channel::{self, ChannelHead, HeadRelease, sign_head, verify_head};
+use nebh_oci::manifest::{Attached, Descriptor};
+use nebh_oci::media_type::DSSE_ENVELOPE;
+use nebh_trust::channel::{self, ChannelHead, Floor, HeadRelease, sign_head, verify_head};
 use nebh_trust::data::{DataSnapshotManifest, sign_data_snapshot, verify_data_snapshot};
+use nebh_trust::dsse::Envelope;
 use nebh_trust::{Rejection, RejectionKind as Kind, Verified};
 
-use super::support::{PEOPLE, POLICY, image, now, policy, refused, repository};
+use super::support::{PEOPLE, POLICY, attached, image, now, policy, refused, repository};
 
 fn later(hours: i64) -> Timestamp {
     now() + SignedDuration::from_hours(hours)
@@ -25,7 +27,7 @@ fn signed(head: &ChannelHead) -> Attached {
 }
 
 fn verify(head: &Attached, floor: u64, now: Timestamp) -> Result<Verified<ChannelHead>, Rejection> {
-    verify_head(&policy(POLICY), &repository(), "stable", head, floor, now)
+    verify_head(&policy(POLICY), &repository(), "stable", head, &Floor::at(floor), now)
 }
 
 #[test]
@@ -53,6 +55,32 @@ fn counter_that_ran_away_is_refused() {
     // A host that was away for long is no attack, and neither is one that never saw a head.
     assert!(verify(&signed(&head(100_000)), 7, now()).is_ok());
     assert!(verify(&signed(&head(1 << 40)), 0, now()).is_ok());
+}
+
+#[test]
+fn two_heads_with_one_counter_are_told_apart() {
+    let mut other = head(7);
+    other.current.digest = Digest::sha256(b"another release");
+    let floor = Floor { counter: 7, head: Some(head(7).digest().unwrap()) };
+    let verify = |head: &Attached| verify_head(&policy(POLICY), &repository(), "stable", head, &floor, now());
+    let text = refused(verify(&signed(&other)), Kind::Equivocal);
+    for digest in [head(7).digest().unwrap(), other.digest().unwrap()] {
+        assert!(text.contains(&digest.to_string()), "both are named: {text}");
+    }
+    // The same again, signed by more or fewer, is no contradiction; and the next head ends the matter.
+    assert!(verify(&signed(&head(7))).is_ok());
+    assert!(verify(&signed(&ChannelHead { counter: 8, ..other })).is_ok());
+}
+
+#[test]
+fn counter_that_nothing_could_follow_is_refused_even_by_who_never_saw_a_head() {
+    let payload = String::from_utf8(nebh_oci::json::canonical(&head(7)).unwrap()).unwrap();
+    let last = payload.replace(r#""counter":7"#, r#""counter":18446744073709551615"#);
+    let envelope = Envelope::sign(channel::PAYLOAD_TYPE, last.into_bytes(), &[&PEOPLE.alice, &PEOPLE.bob]);
+    let bytes = envelope.to_bytes().unwrap();
+    let attached = attached(vec![(Descriptor::of(DSSE_ENVELOPE, &bytes), bytes)]);
+    let text = refused(verify(&attached, 0, now()), Kind::Malformed);
+    assert!(text.contains("nothing could follow it"), "{text}");
 }
 
 #[test]
@@ -88,7 +116,7 @@ fn head_by_too_few_or_wrong_keys_is_refused() {
 #[test]
 fn head_that_points_to_a_revoked_release_is_refused() {
     let text = format!("{POLICY}revoked: {{ digests: [\"{}\"] }}\n", head(7).current.digest);
-    let result = verify_head(&policy(&text), &repository(), "stable", &signed(&head(7)), 0, now());
+    let result = verify_head(&policy(&text), &repository(), "stable", &signed(&head(7)), &Floor::default(), now());
     refused(result, Kind::Revoked);
 }
 
