@@ -70,8 +70,11 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         }
         if there.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(entry.path())?, &place)?;
-        } else {
+        } else if there.is_file() {
             fs::copy(entry.path(), &place)?;
+        } else {
+            // A pipe or socket that a program left behind: opening it could wait for ever, and no compiler reads one.
+            continue;
         }
         stamp(&place, &there)?;
     }
@@ -103,6 +106,21 @@ mod tests {
         assert_eq!(fs::read_to_string(lower.join("a/file")).unwrap(), "old");
         assert!(!lower.join("more").exists());
         assert_eq!(fs::read_to_string(layered.join("a/file")).unwrap(), "new");
+    }
+
+    #[test]
+    fn pipe_that_a_build_script_left_behind_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let lower = dir.path().join("lower");
+        fs::create_dir(&lower).unwrap();
+        fs::write(lower.join("file"), "x").unwrap();
+        rustix::fs::mknodat(CWD, lower.join("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(lower.join("socket")).unwrap();
+        let to = dir.path().join("to");
+        fs::create_dir(&to).unwrap();
+        copy(&lower, &to).unwrap();
+        let names: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"]);
     }
 
     #[test]

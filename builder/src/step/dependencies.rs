@@ -86,9 +86,12 @@ fn forget(folder: &Path, members: &BTreeSet<String>) -> std::io::Result<()> {
         let before = before.strip_prefix("lib").filter(|rest| crates.contains(*rest)).unwrap_or(before);
         hashed && (members.contains(before) || crates.contains(before))
     };
+    if !is_plain_folder(folder)? {
+        return Ok(());
+    }
     for inner in [".fingerprint", "build", "deps"] {
         let inner = folder.join(inner);
-        if !inner.is_dir() {
+        if !is_plain_folder(&inner)? {
             continue;
         }
         for entry in fs::read_dir(&inner)? {
@@ -100,12 +103,24 @@ fn forget(folder: &Path, members: &BTreeSet<String>) -> std::io::Result<()> {
     }
     // The programs themselves, under their plain names.
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if !path.is_dir() && path.file_name().is_none_or(|name| name != ".cargo-lock") {
+        let entry = entry?;
+        let path = entry.path();
+        if !entry.file_type()?.is_dir() && path.file_name().is_none_or(|name| name != ".cargo-lock") {
             remove(&path)?;
         }
     }
     Ok(())
+}
+
+/// A build script of any crate could write here, and it may have put a link in the place of a folder: what lies behind it
+/// is not ours to remove. Nobody writes here any more, so a look before is enough.
+fn is_plain_folder(path: &Path) -> std::io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => Ok(true),
+        Ok(_) => Err(std::io::Error::other(format!("`{}` is not the folder that cargo made", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -115,6 +130,31 @@ fn remove(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn link_planted_by_a_build_script_where_a_folder_was_removes_nothing_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = dir.path().join("host");
+        fs::create_dir_all(&host).unwrap();
+        let own = host.join("my_app-0123456789abcdef");
+        fs::write(&own, "the host's").unwrap();
+        let members = BTreeSet::from(["my-app".to_owned()]);
+        for planted in ["release", "release/deps", "release/build"] {
+            let target = dir.path().join("target");
+            fs::create_dir_all(target.join(planted).parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&host, target.join(planted)).unwrap();
+            let error = forget(&target.join("release"), &members).unwrap_err();
+            assert!(error.to_string().contains("is not the folder that cargo made"), "{error}");
+            assert!(own.exists(), "removed through {planted}");
+            fs::remove_dir_all(&target).unwrap();
+        }
+        // A link among the files themselves is taken away, not what it leads to.
+        let target = dir.path().join("target");
+        fs::create_dir_all(&target).unwrap();
+        std::os::unix::fs::symlink(&host, target.join("my-app")).unwrap();
+        forget(&target, &members).unwrap();
+        assert!(own.exists() && !target.join("my-app").is_symlink());
+    }
 
     #[test]
     fn only_what_came_from_the_empty_sources_is_forgotten() {
