@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Files up to this size stay in memory: most files of a package, little of its bytes.
 const MEMORY_BYTES_MAX: u64 = 16 * 1024;
+/// Bytes of all small files together that stay in memory: a package can hold hundreds of thousands.
+const MEMORY_TOTAL_MAX: u64 = 256 << 20;
 /// Bytes copied at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -85,26 +88,29 @@ pub struct Spill(Arc<SpillFile>);
 struct SpillFile {
     file: Arc<File>,
     end: Mutex<u64>,
+    in_memory: AtomicU64,
 }
 
 impl Spill {
     /// A spill file in `folder`, which should be on a disk and not in memory.
     pub fn new(folder: &Path) -> io::Result<Self> {
         let file = tempfile::tempfile_in(folder)?;
-        Ok(Self(Arc::new(SpillFile { file: Arc::new(file), end: Mutex::new(0) })))
+        Ok(Self(Arc::new(SpillFile { file: Arc::new(file), end: Mutex::new(0), in_memory: AtomicU64::new(0) })))
     }
 
     /// Takes exactly `size` bytes from `from`.
     pub fn take(&self, from: &mut dyn Read, size: u64) -> Result<Content, ContentError> {
         let failed = |cause| ContentError::Io { size, cause };
-        if size <= MEMORY_BYTES_MAX {
+        if size <= MEMORY_BYTES_MAX
+            && self.0.in_memory.fetch_add(size, Ordering::Relaxed).saturating_add(size) <= MEMORY_TOTAL_MAX
+        {
             let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
             from.read_exact(&mut bytes).map_err(failed)?;
             return Ok(Content::Bytes(bytes));
         }
         let mut end = self.0.end.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let offset = *end;
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
         let mut left = size;
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(CHUNK));

@@ -7,8 +7,14 @@ use std::sync::Arc;
 
 use super::ar::{ArError, ArReader};
 use super::facts::PackageFacts;
+use super::members::each;
 use super::tar_tree::{TarTreeError, broken, read_tar_tree};
 use crate::assembly::{ContentError, Entry, EntryPath, FileTree, Kind, PathError, Spill};
+
+/// Control files of one package, links and folders among them.
+const CONTROL_ENTRIES_MAX: usize = 1000;
+/// Bytes of all files that finishers read: certificates are the most of it, a quarter of a megabyte.
+const FACT_BYTES_MAX: u64 = 16 << 20;
 
 /// What one package may be: far above the largest of a distribution, far below what hurts.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +90,7 @@ pub fn read_deb(from: impl Read, spill: &Spill, limits: &Limits) -> Result<Deb, 
             }
             let data = decoder(&name, &mut archive, limits)?;
             let tree = read_tar_tree(&name, data, spill, limits, merged_usr)?;
-            gather(&tree, &mut facts)?;
+            gather(&name, &tree, &mut facts)?;
             return Ok(Deb { facts, md5sums, tree });
         } else if !name.starts_with('_') {
             return Err(DebError::Members(format!("unknown member `{name}`")));
@@ -115,27 +121,27 @@ fn decoder<'a>(name: &str, from: impl Read + 'a, limits: &Limits) -> Result<Box<
 type Control = (String, BTreeMap<String, String>, Option<String>);
 
 fn read_control(member: &str, from: impl Read, limits: &Limits) -> Result<Control, DebError> {
-    let mut left = limits.control_bytes;
-    let mut archive = tar::Archive::new(from);
+    let limits = Limits { bytes: limits.control_bytes, entries: CONTROL_ENTRIES_MAX, ..*limits };
+    let mut left = limits.bytes;
     let (mut control, mut scripts, mut md5sums) = (None, BTreeMap::new(), None);
-    for entry in archive.entries().map_err(broken(member))? {
-        let entry = entry.map_err(broken(member))?;
-        if !entry.header().entry_type().is_file() {
-            continue;
+    each(member, from, &limits, |entry, content| {
+        if !entry.header.entry_type().is_file() {
+            return Ok(());
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
-        let limit = || TarTreeError::Limit { member: member.to_owned(), what: "bytes", limit: limits.control_bytes };
-        left = left.checked_sub(entry.size()).ok_or_else(limit)?;
+        let name = entry.path.trim_start_matches("./").to_owned();
+        let limit = || TarTreeError::Limit { member: member.to_owned(), what: "bytes", limit: limits.bytes };
+        left = left.checked_sub(entry.size).ok_or_else(limit)?;
         let mut bytes = Vec::new();
-        entry.take(limits.control_bytes).read_to_end(&mut bytes).map_err(broken(member))?;
+        content.take(entry.size).read_to_end(&mut bytes).map_err(broken(member))?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        match name.as_str() {
-            "control" => control = Some(text),
-            "md5sums" => md5sums = Some(text),
-            "preinst" | "postinst" | "triggers" | "conffiles" => drop(scripts.insert(name, text)),
-            _ => {}
-        }
-    }
+        let before = match name.as_str() {
+            "control" => control.replace(text),
+            "md5sums" => md5sums.replace(text),
+            "preinst" | "postinst" | "triggers" | "conffiles" => scripts.insert(name.clone(), text),
+            _ => None,
+        };
+        if before.is_some() { Err(TarTreeError::Twice { path: name }) } else { Ok(()) }
+    })?;
     let control = control.ok_or_else(|| DebError::Members(format!("`{member}` has no control file")))?;
     Ok((control, scripts, md5sums))
 }
@@ -161,7 +167,8 @@ pub fn merged_place(path: &EntryPath) -> Result<Option<EntryPath>, PathError> {
     }
 }
 
-fn gather(tree: &FileTree, facts: &mut PackageFacts) -> Result<(), TarTreeError> {
+fn gather(member: &str, tree: &FileTree, facts: &mut PackageFacts) -> Result<(), TarTreeError> {
+    let mut left = FACT_BYTES_MAX;
     for (path, entry) in tree.iter() {
         facts.latest = facts.latest.max(entry.meta.mtime);
         if matches!(entry.kind, Kind::Folder) {
@@ -174,6 +181,11 @@ fn gather(tree: &FileTree, facts: &mut PackageFacts) -> Result<(), TarTreeError>
             && PackageFacts::reads(path.as_str())
         {
             let content = Arc::clone(content);
+            left = left.checked_sub(content.size()).ok_or_else(|| TarTreeError::Limit {
+                member: member.to_owned(),
+                what: "bytes that are read for users and certificates",
+                limit: FACT_BYTES_MAX,
+            })?;
             let bytes = content.to_vec().map_err(|cause| ContentError::Io { size: content.size(), cause })?;
             facts.files.insert(path.to_string(), bytes);
         }

@@ -43,6 +43,12 @@ pub enum FinishError {
     /// Two finishers disagree.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// A line that would be read as another one, or as two.
+    #[error("a package declares the user or group `{}`, which is no name or has a field that no account has", name.escape_debug())]
+    Account {
+        /// Whose.
+        name: String,
+    },
     /// More packages' users than there are ids.
     #[error("no system id is left for the user or group `{name}`")]
     NoId {
@@ -218,6 +224,17 @@ impl Accounts {
         let field =
             |index: usize| fields.get(index).map(String::as_str).filter(|text| *text != "-" && !text.is_empty());
         let (Some(kind), Some(name)) = (field(0), field(1)) else { return Ok(()) };
+        let plain = |text: &str| !text.contains(|c: char| c == ':' || c.is_control());
+        let is_name = |name: &str| plain(name) && !name.starts_with('-') && !name.contains([',', '/', ' ']);
+        // The third field of a user is `uid:gid`; that of a membership is a group.
+        let fields_are_plain = fields.iter().skip(3).all(|text| plain(text));
+        if !is_name(name)
+            || !fields_are_plain
+            || (kind == "m" && !field(2).is_none_or(is_name))
+            || field(2).is_some_and(|id| id.matches(':').count() > 1)
+        {
+            return Err(FinishError::Account { name: name.to_owned() });
+        }
         match kind {
             "g" => drop(self.group(name, field(2))?),
             "m" => {

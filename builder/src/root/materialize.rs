@@ -1,14 +1,14 @@
 //! Writes a tree into a fresh folder, for a toolchain's root. Owns that folder; nothing is written through a link,
 //! because the tree is resolved first and each folder is made by us.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::assembly::{EntryPath, FileTree, Kind, TreeError};
+use crate::assembly::{Content, EntryPath, FileTree, Kind, TreeError};
 
 /// Why a tree was not written.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum MaterializeError {
 pub fn materialize(tree: FileTree, folder: &Path) -> Result<(), MaterializeError> {
     let tree = tree.resolved()?;
     let give_away = rustix::process::geteuid().is_root();
-    let mut written: Vec<(Arc<crate::assembly::Content>, PathBuf)> = Vec::new();
+    let mut written: BTreeMap<*const Content, PathBuf> = BTreeMap::new();
     let mut folders = Vec::new();
     let mut made = BTreeSet::new();
     open(folder).map_err(|cause| MaterializeError::Io { path: folder.to_owned(), cause })?;
@@ -49,8 +49,7 @@ pub fn materialize(tree: FileTree, folder: &Path) -> Result<(), MaterializeError
             Kind::File(content) => {
                 // Hard links are rare: only content that is shared is looked up.
                 let shared = Arc::strong_count(content) > 1;
-                let first = written.iter().find(|(known, _)| shared && Arc::ptr_eq(known, content));
-                if let Some((_, first)) = first {
+                if let Some(first) = written.get(&Arc::as_ptr(content)).filter(|_| shared) {
                     fs::hard_link(first, &at).map_err(failed)?;
                     continue;
                 }
@@ -60,7 +59,7 @@ pub fn materialize(tree: FileTree, folder: &Path) -> Result<(), MaterializeError
                 let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(entry.meta.mtime);
                 file.set_modified(time).map_err(failed)?;
                 if shared {
-                    written.push((Arc::clone(content), at.clone()));
+                    written.insert(Arc::as_ptr(content), at.clone());
                 }
             }
         }

@@ -15,6 +15,7 @@ mod deb;
 mod facts;
 mod finish;
 mod materialize;
+mod members;
 mod scripts;
 mod tar_tree;
 

@@ -1,9 +1,14 @@
 //! Reads a foreign tar stream as a tree: strictly, within limits, and never onto a disk. Large files go to the given spill.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use super::deb::Limits;
+use super::members::{Member, each};
 use crate::assembly::{ContentError, Entry, EntryPath, FileTree, Kind, Meta, PathError, Spill, TreeError};
+
+/// Latest time of an entry, which is all that a tar header of ours can say: the year 2242.
+const TIME_MAX: u64 = 0o77_777_777_777;
 
 /// Why a tar stream is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,12 @@ pub enum TarTreeError {
         path: String,
         /// What it is.
         kind: &'static str,
+    },
+    /// A file that stands in the archive two times.
+    #[error("its entry `{path}` stands there twice")]
+    Twice {
+        /// The path.
+        path: String,
     },
     /// A hard link whose target is not an earlier file.
     #[error("its entry `{path}` is a hard link to `{target}`, which is no file before it")]
@@ -82,43 +93,45 @@ struct TarReader<'a> {
 
 impl TarReader<'_> {
     fn read(mut self, from: impl Read) -> Result<FileTree, TarTreeError> {
-        let mut archive = tar::Archive::new(from);
         let mut tree = FileTree::default();
-        for (count, entry) in archive.entries().map_err(broken(self.member))?.enumerate() {
-            if count >= self.limits.entries {
-                return Err(self.limit("entries", self.limits.entries as u64));
+        let mut files = BTreeSet::new();
+        let (archive, limits) = (self.member, self.limits);
+        each(archive, from, limits, |member, content| {
+            let Some(path) = EntryPath::parse_or_root(&member.path)? else { return Ok(()) };
+            let parsed = self.entry(&path, &member, content, &tree)?;
+            // Which of two counts, readers do not agree on.
+            if !matches!(parsed.kind, Kind::Folder) && !files.insert(path.clone()) {
+                return Err(TarTreeError::Twice { path: path.to_string() });
             }
-            let mut entry = entry.map_err(broken(self.member))?;
-            let written = self.text(&entry.path_bytes())?;
-            let Some(path) = EntryPath::parse_or_root(&written)? else { continue };
-            let parsed = self.entry(&path, &mut entry, &tree)?;
             if let Some(place) = (self.place)(&path, &parsed)? {
                 tree.insert(place, parsed)?;
             }
-        }
+            Ok(())
+        })?;
         Ok(tree)
     }
 
     fn entry(
         &mut self,
         path: &EntryPath,
-        from: &mut tar::Entry<'_, impl Read>,
+        member: &Member,
+        content: &mut dyn Read,
         tree: &FileTree,
     ) -> Result<Entry, TarTreeError> {
-        let meta = self.meta(from.header())?;
-        let target = |this: &Self| match from.link_name_bytes() {
-            Some(bytes) => this.text(&bytes),
-            None => Err(broken(this.member)(io::Error::other(format!("`{path}` has no link target")))),
+        let meta = self.meta(&member.header)?;
+        let target = || {
+            let missing = || broken(self.member)(io::Error::other(format!("`{path}` has no link target")));
+            member.target.clone().filter(|target| !target.contains('\0')).ok_or_else(missing)
         };
-        let kind = from.header().entry_type();
+        let kind = member.header.entry_type();
         if kind.is_dir() {
             return Ok(Entry::folder(meta));
         }
         if kind.is_symlink() {
-            return Ok(Entry::link(target(self)?, meta.mtime));
+            return Ok(Entry::link(target()?, meta.mtime));
         }
         if kind.is_hard_link() {
-            let target = target(self)?;
+            let target = target()?;
             let lost = || TarTreeError::HardLink { path: path.to_string(), target: target.clone() };
             let file = Entry::file(meta, Vec::new());
             let target = (self.place)(&EntryPath::parse(&target)?, &file)?.ok_or_else(lost)?;
@@ -128,9 +141,9 @@ impl TarReader<'_> {
             };
         }
         if kind.is_file() {
-            let size = from.size();
+            let size = member.size;
             self.left = self.left.checked_sub(size).ok_or_else(|| self.limit("bytes", self.limits.bytes))?;
-            return Ok(Entry::content(meta, self.spill.take(from, size)?));
+            return Ok(Entry::content(meta, self.spill.take(content, size)?));
         }
         let kind = if kind.is_character_special() || kind.is_block_special() { "device" } else { "special entry" };
         Err(TarTreeError::Special { path: path.to_string(), kind })
@@ -146,16 +159,16 @@ impl TarReader<'_> {
             u32::try_from(id.map_err(broken(self.member))?)
                 .map_err(|_| broken(self.member)(io::Error::other("an owner is out of range")))
         };
+        let mtime = header.mtime().map_err(broken(self.member))?;
+        if mtime > TIME_MAX {
+            return Err(broken(self.member)(io::Error::other("a time is out of range")));
+        }
         Ok(Meta {
             mode: header.mode().map_err(broken(self.member))? & 0o7777,
             uid: id(&old.uid, header.uid())?,
             gid: id(&old.gid, header.gid())?,
-            mtime: header.mtime().map_err(broken(self.member))?,
+            mtime,
         })
-    }
-
-    fn text(&self, bytes: &[u8]) -> Result<String, TarTreeError> {
-        String::from_utf8(bytes.to_vec()).map_err(|_| broken(self.member)(io::Error::other("a path is not UTF-8")))
     }
 
     fn limit(&self, what: &'static str, limit: u64) -> TarTreeError {

@@ -9,6 +9,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use crate::assembly::{Content, ContentError, Spill};
 
+/// Bytes of one output. A sparse file says any size and costs its maker nothing; taken, it would fill the disk.
+pub(super) const OUTPUT_BYTES_MAX: u64 = 4 << 30;
+
 /// Why an output is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CollectError {
@@ -27,6 +30,14 @@ pub(super) enum CollectError {
         /// The path below the output folder.
         path: PathBuf,
     },
+    /// It is larger than anything that is meant.
+    #[error("`{}`, which the step made, has {size} bytes, more than {OUTPUT_BYTES_MAX}", path.display())]
+    TooLarge {
+        /// The path below the output folder.
+        path: PathBuf,
+        /// How many it has.
+        size: u64,
+    },
     /// Its bytes cannot be kept.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -44,6 +55,9 @@ pub(super) fn collect(folder: &Path, path: &Path, spill: &Spill) -> Result<Conte
     let there = file.metadata().map_err(|cause| CollectError::Missing { path: path.to_owned(), cause })?;
     if !there.is_file() {
         return Err(CollectError::NotAFile { path: path.to_owned() });
+    }
+    if there.len() > OUTPUT_BYTES_MAX {
+        return Err(CollectError::TooLarge { path: path.to_owned(), size: there.len() });
     }
     Ok(spill.take(&mut file, there.len())?)
 }
