@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nebh_oci::digest::Digest;
 
-use super::command::{Git, GitError, Transports};
+use super::command::{Bounds, Git, GitError, Transports};
 use super::source::{Commit, CommitId, Source};
 use super::tree::ObjectId;
 
@@ -28,6 +28,7 @@ pub struct RemoteRef {
 pub struct Remote {
     url: String,
     scheme: &'static str,
+    bounds: Bounds,
 }
 
 impl Remote {
@@ -63,7 +64,13 @@ impl Remote {
         if scheme == "file" && (!host.is_empty() || url.path().len() < 2) {
             return Err(wrong("write file:///PATH"));
         }
-        Ok(Self { url: text.to_owned(), scheme })
+        Ok(Self { url: text.to_owned(), scheme, bounds: Bounds::DEFAULT })
+    }
+
+    /// The same, held to other bounds.
+    #[cfg(test)]
+    pub(super) fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// The address as it was written: what provenance names.
@@ -127,6 +134,24 @@ impl Remote {
         Ok((source, commit))
     }
 
+    /// Takes away what a fetch that failed left; whether it failed because there was too much.
+    fn sweep(&self, repository: &Path) -> bool {
+        let Ok(entries) = fs::read_dir(repository.join("objects/pack")) else { return false };
+        let mut too_much = false;
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("tmp_")) {
+            let Ok(there) = entry.metadata() else { continue };
+            let is_full = there.len() >= self.bounds.file_bytes;
+            // A young one may be another fetch's.
+            let is_old =
+                there.modified().is_ok_and(|time| time.elapsed().is_ok_and(|elapsed| elapsed > self.bounds.within));
+            if is_full || is_old {
+                drop(fs::remove_file(entry.path()));
+            }
+            too_much |= is_full;
+        }
+        too_much
+    }
+
     fn find(&self, revision: &str, cache: &Path) -> Result<CommitId, GitError> {
         let repository = self.repository(cache)?;
         if revision == "HEAD" {
@@ -155,9 +180,9 @@ impl Remote {
             // The repository may belong to another user than the service: the one path that git may then still read.
             let path = self.url.strip_prefix("file://").unwrap_or_default();
             let trusted = format!(
-                "[safe]\n\tdirectory = {}\n\tdirectory = {}/.git\n",
+                "[safe]\n\tdirectory = {}\n\tdirectory = {}\n",
                 quoted(path),
-                quoted(path).trim_end_matches('/')
+                quoted(&format!("{}/.git", path.trim_end_matches('/')))
             );
             let config = folder.join("nebh.gitconfig");
             fs::write(&config, trusted).map_err(io("write", &config))?;
@@ -168,14 +193,23 @@ impl Remote {
 
     fn ask(&self, repository: &Path, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
         let config = repository.join("nebh.gitconfig");
-        let git = Git { folder: repository, transports: Transports::Of(self.scheme), config: Some(&config) };
-        git.ask(arguments)
+        let git = Git {
+            transports: Transports::Of(self.scheme),
+            config: Some(&config),
+            bounds: self.bounds,
+            ..Git::local(repository)
+        };
+        let answer = git.ask(arguments);
+        if arguments.first() == Some(&"fetch") && answer.is_err() && self.sweep(repository) {
+            return Err(GitError::TooMuch { what: "bytes of a pack", max: self.bounds.file_bytes });
+        }
+        answer
     }
 }
 
-/// A value of a git configuration file.
+/// A value of a git configuration file. Quoted, so that `#` and `;` begin no comment; there are no control characters.
 fn quoted(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace(['#', ';'], "?")
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn is_loopback(url: &url::Url) -> bool {

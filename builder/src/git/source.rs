@@ -183,7 +183,6 @@ impl Source {
     }
 
     fn git_in<'a>(&'a self, folder: &'a Path) -> Git<'a> {
-        // `safe.directory` has to name the top of the repository.
         Git { folder, ..self.git() }
     }
 

@@ -209,6 +209,117 @@ fn programs_that_a_repository_names_are_not_run() {
     assert!(!mark.exists(), "a program of the repository ran");
 }
 
+/// Every key of a repository's own configuration that names a program, and what it would take to run it.
+#[test]
+fn programs_of_every_configuration_key_are_dead() {
+    let repository = Repository::new();
+    repository.write("text", "one\n");
+    let commit = repository.commit();
+    let blob = repository.git(&["rev-parse", "HEAD:text"]);
+    let mark = repository.path().join("ran");
+    let script = repository.path().join(".git/evil");
+    fs::write(&script, format!("#!/bin/sh\ntouch {}\n", mark.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let evil = script.to_str().unwrap();
+    let included = repository.path().join(".git/more");
+    fs::write(&included, format!("[core]\n\tfsmonitor = {evil}\n\thooksPath = {}\n", repository.path().display()))
+        .unwrap();
+    for (key, value) in [
+        ("include.path", included.to_str().unwrap()),
+        ("core.gitProxy", evil),
+        ("core.askPass", evil),
+        ("core.editor", evil),
+        ("core.alternateRefsCommand", evil),
+        ("credential.helper", evil),
+        ("diff.external", evil),
+        ("gpg.program", evil),
+        ("alias.ls-tree", &format!("!{evil}")),
+        ("alias.rev-parse", &format!("!{evil}")),
+        ("protocol.allow", "always"),
+        ("protocol.ext.allow", "always"),
+        ("extensions.partialClone", "evil"),
+        ("remote.evil.promisor", "true"),
+        ("remote.evil.url", &format!("ext::{evil}")),
+        ("remote.evil.uploadpack", evil),
+        ("remote.evil.vcs", "ext"),
+    ] {
+        repository.git(&["config", key, value]);
+    }
+    // A promised object that is not here would be fetched from wherever the repository says.
+    fs::remove_file(repository.path().join(".git/objects").join(&blob[..2]).join(&blob[2..])).unwrap();
+    let source = Source::open(repository.path()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    source.commit("HEAD").unwrap();
+    source.export(&commit, &out.path().join("x")).unwrap_err();
+    source.changes(&commit).unwrap_err();
+    repository.write("other", "new\n");
+    drop(source.work_tree_commit(&commit));
+    assert!(!mark.exists(), "a program of the repository ran");
+}
+
+#[test]
+fn repository_that_a_commit_holds_is_not_the_one_that_is_asked() {
+    let repository = Repository::new();
+    for (path, text) in [
+        ("app/HEAD", "ref: refs/heads/main\n"),
+        ("app/config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"),
+        ("app/objects/keep", ""),
+        ("app/refs/keep", ""),
+        ("app/text", "one\n"),
+    ] {
+        repository.write(path, text);
+    }
+    let commit = repository.commit();
+    repository.write("app/new", "x");
+    let source = Source::open(&repository.path().join("app")).unwrap();
+    let changes = source.changes(&commit).unwrap();
+    assert_eq!((changes.changed, changes.untracked), (Vec::<String>::new(), vec!["new".to_owned()]));
+    assert_eq!(source.tree(&source.work_tree_commit(&commit).unwrap()).unwrap().len(), 6);
+}
+
+#[test]
+fn tree_of_ten_thousand_million_files_is_given_up() {
+    use super::command::{Bounds, Git};
+    let repository = Repository::new();
+    let mut tree = repository.tree(&[("100644", "file", &repository.blob(b"x"))]);
+    for _ in 0..10 {
+        let names: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+        let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_str(), tree.as_str())).collect();
+        tree = repository.tree(&entries);
+    }
+    let git = Git { bounds: Bounds { answer_bytes: 1 << 20, ..Bounds::DEFAULT }, ..Git::local(repository.path()) };
+    let error = git.ask(["ls-tree", "-r", "-z", "-l", "--full-tree", &tree]).unwrap_err();
+    assert!(matches!(error, GitError::TooMuch { what: "bytes of an answer of git", .. }), "{error}");
+}
+
+#[test]
+fn server_that_never_answers_is_given_up() {
+    use super::command::Bounds;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x.git", listener.local_addr().unwrap());
+    let bounds = Bounds { within: std::time::Duration::from_millis(500), ..Bounds::DEFAULT };
+    let cache = tempfile::tempdir().unwrap();
+    let error = Remote::parse(&url).unwrap().within(bounds).refs(cache.path()).unwrap_err();
+    assert!(matches!(error, GitError::TooMuch { what: "seconds of a fetch", .. }), "{error}");
+}
+
+#[test]
+fn pack_that_is_larger_than_any_source_is_given_up_and_leaves_nothing() {
+    use super::command::Bounds;
+    let repository = Repository::new();
+    let noise: String = (0..200_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_string()).collect();
+    repository.write("big", &noise);
+    repository.commit();
+    let bounds = Bounds { file_bytes: 100 << 10, ..Bounds::DEFAULT };
+    let cache = tempfile::tempdir().unwrap();
+    let remote = Remote::parse(&format!("file://{}", repository.path().display())).unwrap();
+    let error = remote.clone().within(bounds).fetch("main", cache.path()).unwrap_err();
+    assert!(matches!(error, GitError::TooMuch { what: "bytes of a pack", .. }), "{error}");
+    let inner = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read_dir(inner.join("objects/pack")).unwrap().count(), 0);
+    remote.fetch("main", cache.path()).unwrap();
+}
+
 #[test]
 fn submodules_are_refused_by_name() {
     let repository = Repository::new();
