@@ -15,6 +15,9 @@ use crate::plan::Plan;
 /// The search path of an image that sets none; Debian's own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The annotation that names the commit of an image.
+pub const REVISION: &str = "org.opencontainers.image.revision";
+
 /// A layer with the words of its history entry.
 #[derive(Clone, Debug)]
 pub struct NamedLayer {
@@ -89,7 +92,7 @@ fn container(plan: &Plan) -> ContainerConfig {
 fn annotations(plan: &Plan, created: Timestamp) -> BTreeMap<&'static str, String> {
     let mut all = BTreeMap::from([
         ("org.opencontainers.image.created", created.to_string()),
-        ("org.opencontainers.image.revision", plan.commit.clone()),
+        (REVISION, plan.commit.clone()),
         ("org.opencontainers.image.title", plan.name.clone()),
     ]);
     if plan.work_tree {

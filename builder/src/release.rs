@@ -20,7 +20,7 @@ use nebh_trust::release::{
 };
 
 use crate::git::{Commit, EntryKind, GitError, Source};
-use crate::{publish, registry};
+use crate::{image, publish, registry};
 
 /// The file beside the buildspec.
 pub const RELEASE_FILE: &str = "release.yaml";
@@ -29,7 +29,7 @@ const DEFAULTS: &str = "defaults";
 /// Bytes of an image configuration.
 const IMAGE_CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Digits of a commit in the tag of its image.
-const SHORT_COMMIT: usize = 12;
+pub const SHORT_COMMIT: usize = 12;
 
 /// One release to make.
 #[derive(Debug)]
@@ -38,8 +38,6 @@ pub struct Request<'a> {
     pub source: &'a Source,
     /// The commit.
     pub commit: &'a Commit,
-    /// Address that the config snapshot names as its origin.
-    pub origin: &'a str,
     /// Its version.
     pub version: Tag,
     /// The image; else the one that was pushed for the commit.
@@ -158,7 +156,8 @@ fn read(request: &Request<'_>) -> Result<(ReleaseSpec, ConfigSnapshot), Failure>
     }
     let within = source.folder_in_repository();
     let path = if within.is_empty() { config.from.to_string() } else { format!("{within}/{}", config.from) };
-    let origin = format!("git+{}@{}#{path}", request.origin, commit.id);
+    // The name that the commit itself gives: an address would be another one for each clone, and the release another one.
+    let origin = format!("git+{}@{}#{path}", spec.name, commit.id);
     let layers = vec![ConfigLayer { name: DEFAULTS.to_owned(), origin, files }];
     Ok((spec, ConfigSnapshot { layers }))
 }
@@ -188,6 +187,9 @@ async fn images(client: &Client, request: &Request<'_>) -> Result<Vec<Descriptor
         Document::Index(index) if manifest.artifact_type().is_none() => Ok(index.manifests.clone()),
         Document::Index(_) => Err(Failure::new(Exit::Usage, format!("{reference} is a release, not an image"))),
         Document::Image(image) => {
+            if request.image.is_none() {
+                is_of_commit(&manifest, &reference, commit)?;
+            }
             let bytes = client.blob_bytes(to, &image.config, IMAGE_CONFIG_BYTES_MAX).await;
             let bytes = bytes.map_err(|error| registry::failure(&error))?;
             let config = ImageConfig::parse(&bytes).map_err(|error| {
@@ -197,6 +199,17 @@ async fn images(client: &Client, request: &Request<'_>) -> Result<Vec<Descriptor
             Ok(vec![manifest.descriptor().with_platform(Platform::new(config.os, config.architecture))])
         }
     }
+}
+
+/// Twelve digits of a commit can be met by another commit, or by a branch of that name: the image itself says whose it is.
+fn is_of_commit(manifest: &RawManifest, reference: &Reference, commit: &Commit) -> Result<(), Failure> {
+    let made_of = manifest.annotations().get(image::REVISION).map_or("no commit", String::as_str);
+    if made_of == commit.id.as_str() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, format!("{reference} is not the image of commit {}", commit.id))
+        .why(format!("it says that it was made of {}", made_of.escape_debug()))
+        .next("build the commit again, or name its image with --image"))
 }
 
 /// A release as a registry has it: form only. Whether to believe it is `nebh verify`'s.

@@ -84,7 +84,6 @@ async fn create(args: &CreateArgs, globals: &Globals) -> Result<(), Failure> {
     let request = release::Request {
         source: &source,
         commit: &commit,
-        origin: to.repository().as_str(),
         version: args.version.clone(),
         image: args.image.as_ref(),
         to,

@@ -25,13 +25,19 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn new(content: &str) -> Self {
+        Self::of(content, &"c".repeat(40))
+    }
+
+    /// An image that says it was made of `commit`.
+    pub(crate) fn of(content: &str, commit: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(dir.path().join("oci")).unwrap();
         let layer = Descriptor::of(OCI_LAYER, content.as_bytes());
         let config = ImageConfig::new("amd64", "linux", Vec::new()).to_bytes().unwrap();
         layout.put_bytes(content.as_bytes()).unwrap();
         layout.put_bytes(&config).unwrap();
-        let image = ImageManifest::image(Descriptor::of(OCI_CONFIG, &config), vec![layer]);
+        let image = ImageManifest::image(Descriptor::of(OCI_CONFIG, &config), vec![layer])
+            .with_annotation(crate::image::REVISION, commit);
         let image = RawManifest::from_image(&image).unwrap();
         layout.put_manifest(&image, None).unwrap();
         Self { _dir: dir, layout, image }

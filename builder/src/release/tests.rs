@@ -65,11 +65,10 @@ impl Site {
         let source = Source::open(self.path()).unwrap();
         let commit = source.commit("HEAD").unwrap();
         let tag = commit_tag(commit.id.as_str()).unwrap();
-        Sample::new("image").publish(twin, &[tag.as_str()], keys).await.unwrap();
+        Sample::of("image", commit.id.as_str()).publish(twin, &[tag.as_str()], keys).await.unwrap();
         let request = Request {
             source: &source,
             commit: &commit,
-            origin: "file:///srv/shop.git",
             version: version.parse().unwrap(),
             image: None,
             to: &twin.address,
@@ -91,7 +90,8 @@ async fn release_is_read_back_with_image_config_and_statement() {
     let reference = format!("{}:1.0.0", twin.address).parse().unwrap();
     let (release, statement) = show(&client, &reference).await.unwrap();
     assert_eq!(release, made.release);
-    assert_eq!(statement.images[0].digest, *Sample::new("image").image.digest());
+    let commit = Source::open(site.path()).unwrap().commit("HEAD").unwrap();
+    assert_eq!(statement.images[0].digest, *Sample::of("image", commit.id.as_str()).image.digest());
     assert_eq!(statement.data.len(), 1);
 
     let config = client.manifest(&twin.address, &release.config.digest).await.unwrap();
@@ -101,7 +101,7 @@ async fn release_is_read_back_with_image_config_and_statement() {
     }
     let config = ConfigSnapshot::read(&Attached { manifest: config, layers }).unwrap();
     assert_eq!(config.layers[0].files[0].bytes, b"greeting = \"hello\"\n");
-    assert!(config.layers[0].origin.starts_with("git+file:///srv/shop.git@"), "{}", config.layers[0].origin);
+    assert_eq!(config.layers[0].origin, format!("git+shop/api@{}#config", commit.id));
 
     let attached = client.attached(&twin.address, &release.digest).await.unwrap();
     let index = client.manifest(&twin.address, &release.digest).await.unwrap();
@@ -135,6 +135,50 @@ async fn same_commit_gives_the_same_release_and_another_one_cannot_take_its_tag(
     assert!(refused.to_string().contains("release 1.0.0 of "), "{refused}");
     assert!(refused.to_string().contains("exists with other content"), "{refused}");
     assert_eq!(twin.tag("1.0.0"), Some(first.release.digest.to_string()));
+}
+
+#[tokio::test]
+async fn release_of_a_clone_elsewhere_is_the_same_one() {
+    let (twin, site, keys) = (Twin::start().await, Site::new(), keys());
+    let first = site.release(&twin, "1.0.0", &keys).await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let clone = elsewhere.path().join("clone");
+    site.git(&["clone", "-q", ".", clone.to_str().unwrap()]);
+    let source = Source::open(&clone).unwrap();
+    let commit = source.commit("HEAD").unwrap();
+    let request = Request {
+        source: &source,
+        commit: &commit,
+        version: "1.0.0".parse().unwrap(),
+        image: None,
+        to: &twin.address,
+        keys: &keys,
+    };
+    let again = create(&client(), &request).await.unwrap();
+    assert_eq!((again.release.digest, again.is_new), (first.release.digest, false));
+}
+
+#[tokio::test]
+async fn foreign_image_under_the_short_name_of_the_commit_is_not_released() {
+    let (twin, site, keys) = (Twin::start().await, Site::new(), keys());
+    let source = Source::open(site.path()).unwrap();
+    let commit = source.commit("HEAD").unwrap();
+    let tag = commit_tag(commit.id.as_str()).unwrap();
+    // Another commit with the same first digits, or a branch of that name: signed by the same builder all the same.
+    let other = format!("{}{}", tag.as_str(), "0".repeat(28));
+    Sample::of("evil", &other).publish(&twin, &[tag.as_str()], &keys).await.unwrap();
+    let request = Request {
+        source: &source,
+        commit: &commit,
+        version: "1.0.0".parse().unwrap(),
+        image: None,
+        to: &twin.address,
+        keys: &keys,
+    };
+    let refused = create(&client(), &request).await.unwrap_err();
+    assert!(refused.to_string().contains("is not the image of commit"), "{refused}");
+    assert!(refused.to_string().contains(&format!("made of {other}")), "{refused}");
+    assert_eq!(twin.tag("1.0.0"), None);
 }
 
 #[tokio::test]
@@ -174,7 +218,6 @@ async fn release_without_an_image_says_how_to_get_one() {
     let request = Request {
         source: &source,
         commit: &commit,
-        origin: "x",
         version: "1.0.0".parse().unwrap(),
         image: None,
         to: &twin.address,

@@ -31,6 +31,8 @@ use crate::{channel, registry, release};
 
 /// Longest tag that a branch gives: what a registry takes.
 const TAG_LENGTH_MAX: usize = 128;
+/// Goes before the name of a branch that reads as a version, a commit, a signature or a channel.
+const SET_APART: &str = "branch-";
 
 /// The pipeline with its keys.
 #[derive(Debug)]
@@ -116,7 +118,6 @@ impl Pipeline {
         let request = release::Request {
             source: image.checkout.source(),
             commit: image.checkout.commit(),
-            origin: &project.source,
             version,
             image: None,
             to: &project.to,
@@ -228,12 +229,25 @@ fn millis_since(begun: Timestamp) -> u64 {
     u64::try_from(Timestamp::now().duration_since(begun).as_millis()).unwrap_or(0)
 }
 
-/// The tag of a branch: its name, with `-` for what a tag cannot hold.
+/// The tag of a branch: its name, with `-` for what a tag cannot hold, and set apart where that reads as something else.
 fn branch_tag(branch: &str) -> Result<Tag, Failure> {
     let held = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let text: String = branch.chars().take(TAG_LENGTH_MAX).map(|c| if held(c) { c } else { '-' }).collect();
-    let text = text.trim_start_matches(['.', '-']);
+    let length = TAG_LENGTH_MAX - SET_APART.len();
+    let text: String = branch.chars().take(length).map(|c| if held(c) { c } else { '-' }).collect();
+    let mut text = text.trim_start_matches(['.', '-']).to_owned();
+    if means_something_else(&text) {
+        text.insert_str(0, SET_APART);
+    }
     text.parse().map_err(|error| Failure::new(Exit::Failed, format!("branch `{branch}` makes no tag: {error}")))
+}
+
+/// Whether a tag would be taken for a release's, a commit's, a signature's or a channel's: whoever may push a branch may
+/// choose its name, and must not choose those with it.
+fn means_something_else(tag: &str) -> bool {
+    let short_commit = tag.len() == release::SHORT_COMMIT && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    short_commit
+        || tag.starts_with(|c: char| c.is_ascii_digit())
+        || ["sha256-", "sha512-", "channel."].iter().any(|reserved| tag.starts_with(reserved))
 }
 
 #[cfg(test)]

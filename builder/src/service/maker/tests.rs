@@ -228,8 +228,20 @@ async fn stale_lock_fails_the_build_and_names_the_input() {
 
 #[test]
 fn branch_names_become_tags() {
-    for (branch, tag) in [("main", "main"), ("feature/a b", "feature-a-b"), (".x", "x"), ("ü1", "1")] {
+    for (branch, tag) in [("main", "main"), ("feature/a b", "feature-a-b"), (".x", "x"), ("üx", "x")] {
         assert_eq!(branch_tag(branch).unwrap().as_str(), tag);
     }
     assert!(branch_tag("ü").is_err());
+    assert!(branch_tag(&"x".repeat(300)).unwrap().as_str().len() <= TAG_LENGTH_MAX);
+}
+
+#[test]
+fn branch_named_like_a_release_a_commit_a_signature_or_a_channel_takes_no_tag_of_those() {
+    let signature = format!("sha256-{}.sig", "a".repeat(64));
+    for branch in ["1.0.0", "deadbeefcafe", "DEADBEEFCAFE", "channel.stable", "/channel.stable", &signature] {
+        let tag = branch_tag(branch).unwrap();
+        assert_eq!(tag.as_str(), format!("branch-{}", branch.trim_start_matches('/')));
+    }
+    let long = format!("sha256-{}", "b".repeat(200));
+    assert!(branch_tag(&long).unwrap().as_str().starts_with("branch-sha256-"));
 }
