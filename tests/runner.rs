@@ -7,6 +7,7 @@
 )]
 
 mod build_service;
+mod clients;
 mod crash;
 mod peers;
 mod support;

@@ -160,7 +160,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Starts a gateway whose repositories below `shop/` admit as `admit` says.
+    /// Starts a gateway whose repositories below `shop/` admit as `admit` says; `open/` takes everything.
     pub(crate) fn start(admit: &str) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
         let key = || PrivateKey::generate().expect("a key");
@@ -174,7 +174,7 @@ impl Site {
         let state = folder.path().join("gateway");
         let settings = format!(
             "listen: 127.0.0.1:{port}\nstate: {}\ntrust: trust.yaml\nrepositories:\n  \
-             - {{ match: shop/*, admit: {admit}, keep: {{ recent: 2 }} }}\n",
+             - {{ match: shop/*, admit: {admit}, keep: {{ recent: 2 }} }}\n  - {{ match: open/*, admit: open }}\n",
             state.display()
         );
         let file = folder.path().join("gateway.yaml");
