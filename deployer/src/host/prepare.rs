@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nebh_oci::runtime::{Bundle, BundleSpec, OutputLine};
-use nebh_trust::release::{DataClass, ReleaseStatement};
+use nebh_trust::release::{DataClass, ReleaseStatement, Switch};
 use tokio::sync::mpsc;
 
 use super::Progress;
@@ -109,6 +109,12 @@ impl LocalHost {
 
     /// What the release asks of the node, and the node's settings do not give.
     fn fits_this_node(&self, statement: &ReleaseStatement) -> Result<(), Trouble> {
+        if statement.run.switch == Switch::Overlap {
+            return Err(trouble::wrong(format!(
+                "release {} asks for `run.switch: overlap`, which this nebh cannot do; make it with `stop-first`",
+                statement.release.version
+            )));
+        }
         for (name, dataset) in &statement.data {
             let has_place = self.app.datasets.keys().any(|known| known.as_text() == name.as_str());
             if !has_place && dataset.class != DataClass::Scratch {
