@@ -30,6 +30,7 @@ pub(super) struct App<H> {
     /// Effects beside the row. Dropping the loop ends them.
     pub(super) beside: JoinSet<()>,
     watching: Option<(GenerationId, AbortHandle)>,
+    telling: Option<AbortHandle>,
     pub(super) follower: follow::Follower,
 }
 
@@ -56,6 +57,7 @@ impl<H: Host> App<H> {
             orders: Some(orders),
             beside: JoinSet::new(),
             watching: None,
+            telling: None,
             follower: follow::Follower::default(),
         }
     }
@@ -185,8 +187,13 @@ impl<H: Host> App<H> {
     }
 
     fn report(&mut self) {
-        let view = self.view.borrow().clone();
-        self.beside.spawn(perform::report(self.host.clone(), self.settings.clone(), view, self.inbox.clone()));
+        let view = self.view.subscribe();
+        let handle =
+            self.beside.spawn(perform::report(self.host.clone(), self.settings.clone(), view, self.inbox.clone()));
+        // Whatever the earlier one did not get through, this one says too.
+        if let Some(earlier) = self.telling.replace(handle) {
+            earlier.abort();
+        }
     }
 
     /// True if a switch could begin.

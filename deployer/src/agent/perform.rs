@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Message, View, fresh_op};
 use crate::crash::{self, Side};
 use crate::host::{Host, Progress};
-use crate::machine::{Effect, Event, GenerationId, Stage, State, shelf};
+use crate::machine::{Effect, Event, GenerationId, Stage, State, TroubleKind, shelf};
 use crate::settings::AppSettings;
+
+/// First pause before an absent gateway is told again; doubles every time.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
+/// Longest pause.
+const REPORT_AGAIN_MAX: Duration = Duration::from_mins(1);
 
 async fn perform<H: Host>(host: &H, effect: Effect, progress: &Progress) -> Option<Event> {
     let name = effect.name();
@@ -71,9 +76,38 @@ pub(super) async fn watch<H: Host>(host: Arc<H>, generation: GenerationId, inbox
     drop(inbox.send(Message::Outcome(event)).await);
 }
 
-/// Publishes manifests that wait and tells the gateway how this node stands. Nobody waits for it.
-pub(super) async fn report<H: Host>(host: Arc<H>, settings: AppSettings, view: View, inbox: mpsc::Sender<Message>) {
-    for facts in view.state.data.snapshots.values().filter(|facts| !facts.published && facts.release.is_some()) {
+/// Publishes manifests that wait and tells the gateway how this node stands, until it was heard. Nobody waits for it: a
+/// gateway that is away for an hour is told what happened meanwhile once it is back. Safe to drop.
+pub(super) async fn report<H: Host>(
+    host: Arc<H>,
+    settings: AppSettings,
+    view: watch::Receiver<View>,
+    inbox: mpsc::Sender<Message>,
+) {
+    let mut pause = REPORT_AGAIN;
+    loop {
+        let now = view.borrow().clone();
+        let published = publish(&*host, &now.state, &inbox).await;
+        let told = match host.report(&wire(&settings, &now.state)).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::info!(%error, "the gateway was not told how this node stands");
+                // A registry of another make takes no reports, however often.
+                error.kind != TroubleKind::Unreachable
+            }
+        };
+        if published && told {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REPORT_AGAIN_MAX);
+    }
+}
+
+/// True if no manifest waits any more.
+async fn publish<H: Host>(host: &H, state: &State, inbox: &mpsc::Sender<Message>) -> bool {
+    let mut all = true;
+    for facts in state.data.snapshots.values().filter(|facts| !facts.published && facts.release.is_some()) {
         match host.publish(facts).await {
             Ok(()) => {
                 let event = Event::Published { snapshot: facts.name.clone() };
@@ -81,13 +115,15 @@ pub(super) async fn report<H: Host>(host: Arc<H>, settings: AppSettings, view: V
             }
             Err(error) => {
                 tracing::info!(snapshot = %facts.name, %error, "a snapshot's manifest is not published yet");
-                break;
+                all = false;
+                // What is wrong with one release is not wrong with the next; an absent gateway is absent for all.
+                if error.kind == TroubleKind::Unreachable {
+                    break;
+                }
             }
         }
     }
-    if let Err(error) = host.report(&wire(&settings, &view.state)).await {
-        tracing::info!(%error, "the gateway was not told how this node stands");
-    }
+    all
 }
 
 /// What the gateway needs to know so that it drops nothing that this node needs.
