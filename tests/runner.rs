@@ -9,6 +9,7 @@
 mod build_service;
 mod clients;
 mod crash;
+mod failures;
 mod peers;
 mod support;
 mod tidy;

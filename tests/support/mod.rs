@@ -1,5 +1,8 @@
 //! What the stories share: a scratch folder with keys and settings, servers that end with the test, small real images.
 
+pub(crate) mod disk;
+pub(crate) mod forge;
+mod release;
 pub(crate) mod shop;
 
 use std::io::Read;
@@ -155,8 +158,8 @@ pub(crate) struct Site {
     pub(crate) releaser: PrivateKey,
     /// Port of the gateway.
     pub(crate) port: u16,
-    /// Ends with the site.
-    _gateway: Server,
+    /// Ends with the site; `None` while it is away.
+    gateway: Option<Server>,
 }
 
 impl Site {
@@ -177,12 +180,29 @@ impl Site {
              - {{ match: shop/*, admit: {admit}, keep: {{ recent: 2 }} }}\n  - {{ match: open/*, admit: open }}\n",
             state.display()
         );
-        let file = folder.path().join("gateway.yaml");
-        std::fs::write(&file, settings).expect("settings");
-        let log = folder.path().join("gateway.log");
+        std::fs::write(folder.path().join("gateway.yaml"), settings).expect("settings");
+        let mut site = Self { folder, builder, releaser, port, gateway: None };
+        site.serve();
+        site
+    }
+
+    /// Starts the gateway, at the same port with the same state.
+    pub(crate) fn serve(&mut self) {
+        let file = self.folder.path().join("gateway.yaml");
+        let log = self.folder.path().join("gateway.log");
         let mut gateway = Server::start(nebh().args(["gateway", "serve", "--settings"]).arg(&file), &log);
-        gateway.wait_until("the gateway", || listens(port));
-        Self { folder, builder, releaser, port, _gateway: gateway }
+        gateway.wait_until("the gateway", || listens(self.port));
+        self.gateway = Some(gateway);
+    }
+
+    /// Ends the gateway with SIGKILL; nobody listens at its port until it is started again.
+    pub(crate) fn kill_gateway(&mut self) {
+        self.gateway = None;
+    }
+
+    /// The builder's key in its file format, sealed with `test`.
+    pub(crate) fn builder_pem(&self) -> String {
+        self.builder.to_cosign_pem("test").expect("a sealed key").to_string()
     }
 
     /// Where a repository stands.

@@ -9,17 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nebh_oci::digest::{DiffId, Digest};
-use nebh_oci::image_config::ImageConfig;
-use nebh_oci::manifest::{Descriptor, ImageManifest, Platform, RawManifest};
-use nebh_oci::media_type::{OCI_CONFIG, OCI_LAYER};
-use nebh_oci::names::{RepositoryAddress, Tag};
-use nebh_trust::release::{ConfigSnapshot, ReleaseSpec, assemble};
-use nebh_trust::signing::sign_both;
+use nebh_trust::key::PrivateKey;
 
-use super::{Server, Site, client, free_port, nebh, peer, said, succeed};
+use super::{Server, Site, free_port, nebh, peer, release, said, succeed};
 
-const RELEASE: &str = "
+/// What a release of the shop says of itself.
+pub(crate) const RELEASE: &str = "
 name: shop/api
 data:
   ledger: { mount: /var/lib/shop, class: ledger, schema: { writes: 1, reads: [1] } }
@@ -29,16 +24,40 @@ run:
   probation: 60s
 ";
 
+/// Where a node keeps what, if not in the scratch folder.
+pub(crate) struct Plan {
+    /// The agent's state.
+    pub(crate) state: PathBuf,
+    /// Driver of the dataset.
+    pub(crate) driver: &'static str,
+    /// The live data.
+    pub(crate) data: PathBuf,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { state: "node".into(), driver: "copy", data: "data/ledger".into() }
+    }
+}
+
 /// A node with the shop: its gateway, its agent, its clients.
 pub(crate) struct Shop {
-    site: Site,
+    /// The gateway and the keys.
+    pub(crate) site: Site,
+    program: Vec<u8>,
     port: u16,
+    plan: Plan,
     agent: Option<Server>,
 }
 
 impl Shop {
     /// A gateway with the releases 1.0.0 and 2.0.0, and a node's settings; no agent yet. `None` where it cannot be.
     pub(crate) fn start() -> Option<Self> {
+        Self::planned(Plan::default())
+    }
+
+    /// The same, with other places.
+    pub(crate) fn planned(plan: Plan) -> Option<Self> {
         let compiled = tempfile::tempdir().expect("a scratch folder");
         let program = compile(compiled.path());
         let runtime = super::has_program("runc") || super::has_program("crun");
@@ -49,24 +68,63 @@ impl Shop {
             return None;
         }
         let site = Site::start("signed");
-        let program = std::fs::read(program?).expect("the program");
-        let address = site.address("shop/api");
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        for (version, counter) in [("1.0.0", 1), ("2.0.0", 2)] {
-            runtime.block_on(publish(&site, &address, &program, version, counter));
-        }
-        let port = free_port();
-        let settings = format!(
-            "node: n1\nstate: node\ntrust: trust.yaml\napps:\n  - name: shop/api\n    follow: {{ repository: {address} }}\n    \
-             datasets: {{ ledger: {{ driver: copy, path: data/ledger }} }}\n    ports: {{ \"8080\": 127.0.0.1:{port} }}\n"
-        );
         std::fs::create_dir(site.folder.path().join("data")).expect("a folder for data");
-        std::fs::write(site.folder.path().join("node.yaml"), settings).expect("settings");
-        Some(Self { site, port, agent: None })
+        let program = std::fs::read(program?).expect("the program");
+        let shop = Self { site, program, port: free_port(), plan, agent: None };
+        shop.settle("");
+        for (version, counter) in [("1.0.0", 1), ("2.0.0", 2)] {
+            shop.publish(version, counter, RELEASE, &[]);
+        }
+        Some(shop)
     }
 
-    fn folder(&self) -> &Path {
+    /// Writes the node's settings; `more` are further lines of it.
+    fn settle(&self, more: &str) {
+        let Plan { state, driver, data } = &self.plan;
+        let (address, port) = (self.site.address("shop/api"), self.port);
+        let settings = format!(
+            "node: n1\nstate: {}\ntrust: trust.yaml\n{more}apps:\n  - name: shop/api\n    \
+             follow: {{ repository: {address} }}\n    config: [config]\n    \
+             datasets: {{ ledger: {{ driver: {driver}, path: {} }} }}\n    ports: {{ \"8080\": 127.0.0.1:{port} }}\n",
+            state.display(),
+            data.display()
+        );
+        std::fs::create_dir_all(self.folder().join("config")).expect("a folder for config");
+        std::fs::write(self.folder().join("node.yaml"), settings).expect("settings");
+    }
+
+    /// Gives the node a key of its own, which its next agent signs the manifests of snapshots with.
+    pub(crate) fn give_key(&self) {
+        let key = PrivateKey::generate().expect("a key");
+        let sealed = key.to_cosign_pem("test").expect("a sealed key");
+        std::fs::write(self.folder().join("node.key"), sealed.as_bytes()).expect("a key file");
+        std::fs::write(self.folder().join("node.pub"), key.public().to_pem().expect("PEM")).expect("a key file");
+        self.settle("key: node.key\n");
+    }
+
+    /// The public half of it, PEM.
+    pub(crate) fn node_key(&self) -> String {
+        std::fs::read_to_string(self.folder().join("node.pub")).expect("a key file")
+    }
+
+    /// Makes a signed release and gives it its tag.
+    pub(crate) fn publish(&self, version: &str, counter: u64, spec: &str, config: &[(&str, &str)]) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(release::publish(&self.site, &self.program, version, counter, spec, config));
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
         self.site.folder.path()
+    }
+
+    /// The agent's state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder().join(&self.plan.state)
+    }
+
+    /// The live data.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder().join(&self.plan.data)
     }
 
     /// A command with this node's settings.
@@ -149,7 +207,7 @@ impl Shop {
 
     /// Every payment in the live data.
     pub(crate) fn book(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.folder().join("data/ledger/book")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.data().join("book")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
@@ -157,7 +215,7 @@ impl Shop {
     pub(crate) fn everything_kept(&self) -> Vec<String> {
         let mut all = self.book();
         for kind in ["snap", "tl"] {
-            let folder = self.folder().join("data/ledger.nebh").join(kind);
+            let folder = self.beside().join(kind);
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let text = std::fs::read_to_string(entry.path().join("book")).unwrap_or_default();
                 all.extend(text.lines().map(str::to_owned));
@@ -166,15 +224,31 @@ impl Shop {
         all
     }
 
+    /// Where snapshots and left timelines lie.
+    pub(crate) fn beside(&self) -> PathBuf {
+        self.data().with_extension("nebh")
+    }
+
+    /// One payment; true if it was acknowledged.
+    pub(crate) fn pay(&self, payment: &str) -> bool {
+        ask(self.port, &format!("POST /pay/{payment}")).is_ok_and(|answer| answer == "paid")
+    }
+
     /// A client that pays again and again until it is dropped.
     pub(crate) fn client(&self) -> Payer {
+        self.client_named("p")
+    }
+
+    /// One of several; its payments begin with its name.
+    pub(crate) fn client_named(&self, name: &str) -> Payer {
+        let name = name.to_owned();
         let (stop, paid) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let (port, ended, book) = (self.port, stop.clone(), paid.clone());
         let thread = std::thread::spawn(move || {
             let mut number = 0;
             while !ended.load(Ordering::Relaxed) {
                 number += 1;
-                let payment = format!("p{number}");
+                let payment = format!("{name}{number}");
                 if ask(port, &format!("POST /pay/{payment}")).is_ok_and(|answer| answer == "paid") {
                     book.lock().expect("the client's book").push(payment);
                 }
@@ -189,18 +263,19 @@ impl Drop for Shop {
     /// Containers and the entrance outlive the agent on purpose; here they end, each by what names this folder.
     fn drop(&mut self) {
         self.agent = None;
-        let root = self.folder().join("node/containers");
+        let root = self.state().join("containers");
         let runtime = if super::has_program("runc") { "runc" } else { "crun" };
         for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
             let id = entry.file_name();
             drop(Command::new(runtime).arg("--root").arg(&root).args(["delete", "--force"]).arg(id).output());
         }
         let here = self.folder().to_string_lossy().into_owned();
+        let state = self.state().to_string_lossy().into_owned();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let pid = entry.file_name().to_string_lossy().parse::<i32>().ok();
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let ours =
-                String::from_utf8_lossy(&line).contains(&here) && !String::from_utf8_lossy(&line).contains("gateway");
+            let line = String::from_utf8_lossy(&line);
+            let ours = (line.contains(&here) || line.contains(&state)) && !line.contains("gateway");
             if let Some(pid) = pid.filter(|_| ours).and_then(rustix::process::Pid::from_raw) {
                 // It may have ended meanwhile.
                 let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -208,7 +283,9 @@ impl Drop for Shop {
         }
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
         let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-        below.retain(|place| place.starts_with(&here));
+        // The disk of a plan that has one is its own, and unmounts itself.
+        let inside = |place: &&str| place.starts_with(&here) || place.starts_with(&format!("{state}/"));
+        below.retain(inside);
         below.sort_unstable_by(|a, b| b.cmp(a));
         for place in below {
             let _gone = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
@@ -263,48 +340,6 @@ fn compile(folder: &Path) -> Option<PathBuf> {
     std::fs::write(&source, include_str!("../../deployer/src/host/tests/shop.c")).expect("a source file");
     let made = Command::new("cc").arg("-static").arg("-o").arg(&program).arg(&source).output();
     made.is_ok_and(|output| output.status.success()).then_some(program)
-}
-
-async fn publish(site: &Site, address: &RepositoryAddress, program: &[u8], version: &str, counter: u64) {
-    let (client, tag): (_, Tag) = (client(), version.parse().expect("a tag"));
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_size(program.len() as u64);
-    header.set_mode(0o755);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    archive.append_data(&mut header, "shop", program).expect("an entry");
-    let layer = archive.into_inner().expect("a tar");
-    let mut config = ImageConfig::new("amd64", "linux", vec![DiffId(Digest::sha256(&layer))]);
-    config.config.entrypoint = vec!["/shop".to_owned()];
-    config.config.env = vec![format!("VERSION={version}")];
-    config.config.user = Some("65532".to_owned());
-    let config = config.to_bytes().expect("a config");
-    let blobs = [(Descriptor::of(OCI_CONFIG, &config), config), (Descriptor::of(OCI_LAYER, &layer), layer)];
-    let image = ImageManifest::image(blobs[0].0.clone(), vec![blobs[1].0.clone()]);
-    let image = RawManifest::from_image(&image).expect("a manifest");
-    for (descriptor, bytes) in &blobs {
-        client.push_blob_bytes(address, descriptor, bytes).await.expect("a blob is stored");
-    }
-    client.push_manifest(address, &image, None).await.expect("the manifest is stored");
-    sign(address, &image, &[], &site.builder).await;
-    let spec = ReleaseSpec::parse("release.yaml", RELEASE).expect("a release");
-    let platform = image.descriptor().with_platform(Platform::new("linux", "amd64"));
-    let commit = "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit");
-    let parts = assemble(&spec, &tag, &commit, counter, &[platform], &ConfigSnapshot::default()).expect("a release");
-    for artifact in parts.artifacts() {
-        client.push_artifact(address, &artifact).await.expect("a part of the release is stored");
-    }
-    sign(address, parts.index(), std::slice::from_ref(&tag), &site.releaser).await;
-    client.push_manifest(address, parts.index(), Some(parts.tag())).await.expect("the release tag is granted");
-}
-
-async fn sign(address: &RepositoryAddress, manifest: &RawManifest, tags: &[Tag], key: &nebh_trust::key::PrivateKey) {
-    for artifact in sign_both(None, manifest, address, tags, key).expect("signatures") {
-        client().push_artifact(address, &artifact).await.expect("a signature is stored");
-    }
 }
 
 /// Runs a command of the node that has to succeed.
