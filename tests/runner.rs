@@ -11,5 +11,6 @@ mod clients;
 mod crash;
 mod failures;
 mod peers;
+mod storm;
 mod support;
 mod tidy;
