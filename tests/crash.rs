@@ -1,128 +1,109 @@
-//! `kill -9` of the agent at every record and around every effect of a switch and of a rollback, with real containers,
-//! a real entrance and clients that never stop paying. Afterwards one of the two releases serves whole, and every
-//! acknowledged payment is there.
+//! Every crash point of every service, one after another: asked for, died of, started again, looked at. Which points there
+//! are is said by the services' own lists, so that none is forgotten; at the end stands one table with all of them.
+//!
+//! What is killed are the real processes: gateway, build service, agent and entrance of a node with real containers.
+//! Afterwards the power is cut as well, on file systems that can do without.
 
-use crate::support::shop::{Shop, done};
+mod agent;
+mod gateway;
+mod ground;
 
-const SWITCH: [&str; 10] = [
-    "sw-begin",
-    "effect-hold",
-    "held",
-    "effect-stop",
-    "stopped",
-    "effect-snapshot",
-    "start-point",
-    "effect-start",
-    "open",
-    "effect-open",
-];
-const ROLLBACK: [&str; 6] = ["rb-begin", "effect-hold", "effect-snapshot", "rb-start-point", "rb-open", "rolled-back"];
-const OTHER_DATA: [&str; 5] = ["rb-begin", "rb-snap", "effect-exchange", "rb-start-point", "rolled-back"];
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-fn missing(acknowledged: &[String], book: &[String]) -> Vec<String> {
-    let book: std::collections::BTreeSet<&String> = book.iter().collect();
-    acknowledged.iter().filter(|payment| !book.contains(payment)).cloned().collect()
+use ground::{Ground, Kind};
+
+use crate::support::Server;
+
+/// What a story asks of the processes that it starts.
+pub(crate) struct Asking {
+    folder: tempfile::TempDir,
 }
 
-/// The release that does not serve now.
-fn other(shop: &Shop) -> &'static str {
-    if shop.version().expect("a version") == "1.0.0" { "2.0.0" } else { "1.0.0" }
+impl Asking {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a scratch folder") }
+    }
+
+    /// A folder for what belongs to no service: it stays whole whatever dies.
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder().join("asked")
+    }
+
+    /// This program, and what it starts, can be asked to die.
+    pub(crate) fn arm(&self, command: &mut Command) {
+        command.env(nebh_face::crash::FILE, self.file());
+    }
+
+    /// The first process that comes to this point shall die there.
+    fn ask(&self, point: &str) {
+        drop(std::fs::remove_file(nebh_face::crash::hit(&self.file())));
+        let half = self.folder().join("half");
+        std::fs::write(&half, point).and_then(|()| std::fs::rename(half, self.file())).expect("a file for the asking");
+    }
+
+    /// True once somebody died of it.
+    fn is_hit(&self) -> bool {
+        nebh_face::crash::hit(&self.file()).exists()
+    }
+
+    /// Waits for the end of the one who died.
+    fn died(&self, point: &str, server: Option<Server>) {
+        assert!(
+            self.is_hit(),
+            "{point} was never reached\n{}",
+            server.map(|server| server.output()).unwrap_or_default()
+        );
+    }
 }
 
-fn waits_for_the_end(shop: &mut Shop, point: &str, said: &str) {
-    for _ in 0..1200 {
-        if shop.agent_ended() {
-            return;
+/// Lines of the table, from all stories.
+#[derive(Default)]
+pub(crate) struct Table(Mutex<Vec<[String; 4]>>);
+
+impl Table {
+    /// One point that was died of and got over.
+    fn line(&self, point: &str, killed: &str, after: &str, invariant: &str) {
+        let line = [point, killed, after, invariant].map(str::to_owned);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    fn points(&self) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|[point, ..]| point.clone()).collect()
+    }
+
+    /// Past the test runner, which keeps what a passing test prints to itself.
+    fn print(&self) {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = ["point", "killed", "after restart", "invariant"].map(str::to_owned);
+        let all = || std::iter::once(&head).chain(lines.iter());
+        let width = |column: usize| all().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let widths = [width(0), width(1), width(2)];
+        let mut text = String::new();
+        for [point, killed, after, invariant] in all() {
+            let [a, b, c] = widths;
+            text.push_str(&format!("{point:<a$} | {killed:<b$} | {after:<c$} | {invariant}\n"));
         }
-        std::thread::sleep(std::time::Duration::from_millis(25));
+        text.push_str(&format!("{} crash points, each died of and got over\n", lines.len()));
+        drop(std::io::stderr().write_all(text.as_bytes()));
     }
-    panic!("{point} was never reached: {said}\n{}", shop.agent_output());
-}
-
-fn whole(shop: &Shop, place: &str) {
-    let (phase, version) = shop.settled();
-    assert!(phase == "serving" && (version == "1.0.0" || version == "2.0.0"), "{place}: {phase} {version}");
-}
-
-fn served(shop: &mut Shop) {
-    shop.run_agent(None);
-    for version in ["2.0.0", "1.0.0"] {
-        done(shop, &["node", "prepare", "--to", version]);
-    }
-    done(shop, &["node", "switch", "--to", "1.0.0", "--no-wait"]);
-    done(shop, &["node", "commit"]);
 }
 
 #[test]
-fn agent_killed_anywhere_in_a_switch_leaves_one_release_whole() {
-    let Some(mut shop) = Shop::start() else { return };
-    served(&mut shop);
-    let client = shop.client();
-    for name in SWITCH {
-        for side in ["before", "after"] {
-            let point = format!("{name}:{side}");
-            let mut said = String::new();
-            shop.kill_agent();
-            shop.run_agent(Some(&point));
-            if !shop.agent_ended() {
-                let to = other(&shop);
-                said = shop.say(&["node", "switch", "--to", to, "--no-wait"]);
-            }
-            waits_for_the_end(&mut shop, &point, &said);
-            shop.run_agent(None);
-            whole(&shop, &point);
-            let acknowledged = client.acknowledged();
-            assert_eq!(missing(&acknowledged, &shop.book()), [""; 0], "{point}");
+fn killed_at_every_point_of_the_gateway() {
+    let table = Table::default();
+    gateway::story(&table, Ground::folder_only(), &nebh_gateway::crash::POINTS);
+    for kind in [Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
+        if let Some(ground) = Ground::cut_with(kind) {
+            gateway::story(&table, ground, &nebh_gateway::crash::POINTS);
         }
     }
-    let acknowledged = client.end();
-    assert!(acknowledged.len() > 20, "the clients paid all the time: {}", acknowledged.len());
-    assert_eq!(missing(&acknowledged, &shop.book()), [""; 0]);
-}
-
-#[test]
-fn agent_killed_anywhere_in_a_rollback_keeps_what_was_paid_with_the_release_that_died() {
-    let Some(mut shop) = Shop::start() else { return };
-    served(&mut shop);
-    let client = shop.client();
-    for name in ROLLBACK {
-        for side in ["before", "after"] {
-            let point = format!("{name}:{side}");
-            let to = other(&shop);
-            done(&shop, &["node", "switch", "--to", to, "--no-wait"]);
-            shop.kill_agent();
-            // The crash point is armed once the release is on probation; an agent that comes back watches on.
-            shop.run_agent(Some(&point));
-            shop.crash_program();
-            waits_for_the_end(&mut shop, &point, "");
-            shop.run_agent(None);
-            whole(&shop, &point);
-            let acknowledged = client.acknowledged();
-            assert_eq!(missing(&acknowledged, &shop.book()), [""; 0], "{point}");
-        }
-    }
-    assert!(client.end().len() > 20);
-}
-
-#[test]
-fn agent_killed_while_other_data_are_exchanged_in_loses_no_timeline() {
-    let Some(mut shop) = Shop::start() else { return };
-    served(&mut shop);
-    let client = shop.client();
-    done(&shop, &["node", "switch", "--to", "2.0.0", "--no-wait"]);
-    done(&shop, &["node", "commit"]);
-    for name in OTHER_DATA {
-        for side in ["before", "after"] {
-            let point = format!("{name}:{side}");
-            shop.kill_agent();
-            shop.run_agent(Some(&point));
-            let said = shop.say(&["node", "rollback", "--data", "pre"]);
-            waits_for_the_end(&mut shop, &point, &said);
-            shop.run_agent(None);
-            whole(&shop, &point);
-            let acknowledged = client.acknowledged();
-            assert_eq!(missing(&acknowledged, &shop.everything_kept()), [""; 0], "{point}");
-        }
-    }
-    assert!(client.end().len() > 20);
+    table.print();
 }

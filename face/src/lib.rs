@@ -7,10 +7,12 @@
 //! ```
 //!
 //! Invariants:
-//! * nothing here opens a file, a socket or a clock; `Out` writes to the two standard streams and to nothing else;
+//! * nothing here opens a file, a socket or a clock (but `crash`, in debug builds, for tests); `Out` writes to the two
+//!   standard streams and to nothing else;
 //! * stdout carries results only, everything else goes to stderr;
 //! * every failure has an exit code of the published table (`Exit`).
 
+pub mod crash;
 pub mod document;
 pub mod failure;
 pub mod out;

@@ -206,8 +206,8 @@ async fn sweep(at: &At, globals: &Globals) -> Result<(), Failure> {
     let done = connect(at, None, globals)?.post("sweep", &json!({})).await?;
     let swept = &done["swept"];
     let line = format!(
-        "swept    {} blobs gone ({} bytes), {} condemned, {} manifests forgotten, {} abandoned uploads",
-        swept["removed"], swept["bytes"], swept["condemned"], swept["forgotten"], swept["uploads"]
+        "swept    {} blobs gone ({} bytes), {} condemned, {} manifests forgotten, {} abandoned uploads, {} left by a crash",
+        swept["removed"], swept["bytes"], swept["condemned"], swept["forgotten"], swept["uploads"], swept["orphans"]
     );
     Out::new(globals).result(&line, &done, &swept["removed"].to_string());
     Ok(())

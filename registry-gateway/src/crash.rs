@@ -1,31 +1,57 @@
-//! Crash points: in debug builds, `NEBH_CRASH_POINT=name` ends the process by SIGKILL when it reaches that point, as
-//! a power cut would. Release builds have none of this.
+//! The gateway's crash points (see `nebh_face::crash`): before and after everything of a request that lasts.
+//!
+//! `…-written` stands between the rows and their commit, `…-recorded` between the commit and the answer.
 
-/// The points, in the order in which one push passes them.
-pub const POINTS: [&str; 8] = [
-    "blob-written",
+/// The points, in the order in which pushes, orders and the sweep pass them.
+pub const POINTS: [&str; 44] = [
+    "upload-made",
+    "upload-appended",
+    "upload-closed",
+    "blob-complete",
     "blob-synced",
+    "blob-folder-made",
     "blob-linked",
     "blob-folder-synced",
+    "blob-unlinked",
+    "blob-written",
     "blob-recorded",
+    "mount-written",
+    "mount-recorded",
     "manifest-begun",
+    "manifest-written",
+    "tag-written",
     "manifest-recorded",
-    "sweep-row-gone",
+    "delete-written",
+    "delete-recorded",
+    "withdraw-written",
+    "withdraw-recorded",
+    "pin-written",
+    "pin-recorded",
+    "unpin-written",
+    "unpin-recorded",
+    "report-written",
+    "report-recorded",
+    "retention-begun",
+    "retention-written",
+    "retention-recorded",
+    "restore-written",
+    "restore-recorded",
+    "sweep-uploads-gone",
+    "sweep-condemned-written",
+    "sweep-condemned-recorded",
+    "sweep-row-written",
+    "sweep-row-recorded",
+    "sweep-bytes-gone",
+    "sweep-orphan-gone",
+    "damage-written",
+    "damage-recorded",
+    "damage-kept",
+    "damage-unlinked",
+    "heal-set-aside",
 ];
 
-/// Dies here if the environment asks for it.
-#[cfg(debug_assertions)]
-pub fn point(name: &'static str) {
+/// Dies here if a test asked for it. Nothing in builds for use.
+pub(crate) fn point(name: &'static str) {
     debug_assert!(POINTS.contains(&name), "{name} is not listed");
-    if std::env::var_os("NEBH_CRASH_POINT").is_some_and(|wanted| wanted == name) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        // SIGKILL reaches every thread; nothing after this point may run meanwhile.
-        loop {
-            std::thread::park();
-        }
-    }
+    nebh_face::crash::point(name);
 }
-
-/// Nothing in release builds.
-#[cfg(not(debug_assertions))]
-pub fn point(_name: &'static str) {}

@@ -11,6 +11,7 @@ use nebh_face::{Exit, Failure};
 use nebh_oci::digest::Digest;
 use nebh_trust::policy::TrustPolicy;
 
+use crate::crash;
 use crate::db::{self, Db, DbError};
 use crate::settings::Settings;
 use crate::store::read::FileState;
@@ -134,7 +135,10 @@ impl Gateway {
             let mut tx = self.db.write().await?;
             db::blobs::quarantine(&mut tx, &digest).await?;
             db::events::record(&mut tx, "quarantined", None, &digest.to_string(), why, now).await?;
-            db::commit(tx).await
+            crash::point("damage-written");
+            db::commit(tx).await?;
+            crash::point("damage-recorded");
+            Ok(())
         }
         .await;
         if let Err(error) = outcome {

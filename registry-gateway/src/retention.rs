@@ -11,6 +11,7 @@ use nebh_oci::json;
 use nebh_oci::names::{Repository, Tag};
 use serde::{Deserialize, Serialize};
 
+use crate::crash;
 use crate::db::{self, DbError, Write};
 use crate::gateway::Gateway;
 use crate::retain::{self, DropReason, KeepReason, Verdict};
@@ -164,10 +165,13 @@ pub async fn apply(gateway: &Gateway, asked: Digest, confirmed: bool, now: Times
     for one in &plan.repositories {
         for verdict in one.verdicts.iter().filter(|verdict| verdict.drops()) {
             drop_one(&mut tx, &one.repository, verdict, &mut applied, now).await?;
+            crash::point("retention-begun");
         }
     }
     db::events::record(&mut tx, "retention", None, &asked.to_string(), &applied.to_string(), now).await?;
+    crash::point("retention-written");
     db::commit(tx).await?;
+    crash::point("retention-recorded");
     applied.restorable_until = now.checked_add(settings.restorable).map(|until| until.to_string()).unwrap_or_default();
     Ok(applied)
 }
@@ -224,7 +228,9 @@ pub async fn restore(gateway: &Gateway, repository: &Repository, tag: &Tag, now:
         }
     }
     db::events::record(&mut tx, "restored", Some(repository), tag.as_str(), &digest.to_string(), now).await?;
+    crash::point("restore-written");
     db::commit(tx).await?;
+    crash::point("restore-recorded");
     Ok(true)
 }
 

@@ -7,7 +7,10 @@
 //!
 //! A push that meets a condemned blob takes the condemnation back, in the same transaction in which it looks at it.
 //! Row and bytes go under the digest's lock, so a push that comes between finds either both or neither. Bytes go last:
-//! a crash leaves bytes without a row, which the next push of that digest adopts. Errors mean keep.
+//! a crash leaves bytes without a row, which the next push of that digest adopts, or else `orphans` removes. Errors
+//! mean keep.
+
+mod orphans;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,6 +54,8 @@ pub struct Swept {
     pub bytes: u64,
     /// Abandoned uploads thrown away.
     pub uploads: u64,
+    /// Files that a crash had left without a row, removed.
+    pub orphans: u64,
 }
 
 fn before(now: Timestamp, span: Duration) -> Timestamp {
@@ -63,10 +68,13 @@ pub async fn pass(gateway: &Gateway, now: Timestamp) -> Result<Swept, SweepError
     let mut swept = Swept::default();
     let expired = gateway.uploads.expire(settings.limits.upload_age_max, SystemTime::now()).await?;
     swept.uploads = expired as u64;
+    crash::point("sweep-uploads-gone");
     let mut tx = gateway.db.write().await?;
     swept.forgotten = db::dropped::forget_dropped(&mut tx, before(now, settings.restorable)).await?;
     swept.condemned = db::blobs::condemn(&mut tx, before(now, settings.grace), now, BATCH).await?;
+    crash::point("sweep-condemned-written");
     db::commit(tx).await?;
+    crash::point("sweep-condemned-recorded");
     let bound = before(now, settings.grace / CONDEMNED_PART);
     for digest in db::blobs::condemned(&gateway.db, bound, BATCH).await? {
         let _guard = gateway.store.lock(&digest).await;
@@ -74,13 +82,16 @@ pub async fn pass(gateway: &Gateway, now: Timestamp) -> Result<Swept, SweepError
         let Some(bytes) = db::blobs::forget(&mut tx, &digest, bound).await? else {
             continue;
         };
+        crash::point("sweep-row-written");
         db::commit(tx).await?;
-        crash::point("sweep-row-gone");
+        crash::point("sweep-row-recorded");
         let store = Arc::clone(&gateway.store);
         blocking(move || store.remove(&digest)).await??;
+        crash::point("sweep-bytes-gone");
         swept.removed += 1;
         swept.bytes += bytes;
     }
+    swept.orphans = orphans::pass(gateway, now).await?;
     gateway.metrics.swept.fetch_add(swept.removed, Ordering::Relaxed);
     Ok(swept)
 }

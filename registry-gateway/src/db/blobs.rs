@@ -1,5 +1,6 @@
 //! Rows of blobs: which exist, which repository may hand them out, and when somebody last asked for them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +33,17 @@ impl Db {
             .await
             .map(|found| found.is_some())
             .map_err(DbError::at("looking up a blob"))
+    }
+
+    /// The blobs between two digests, both included, whatever their state.
+    pub async fn blobs_between(&self, first: &Digest, last: &Digest) -> Result<HashSet<Digest>, DbError> {
+        let found = sqlx::query_scalar::<_, String>("SELECT digest FROM blob WHERE digest >= $1 AND digest <= $2")
+            .bind(first.to_string())
+            .bind(last.to_string())
+            .fetch_all(self.read())
+            .await
+            .map_err(DbError::at("listing blobs"))?;
+        found.iter().map(|text| digest(text)).collect()
     }
 
     /// Whether any repository has a blob; its size.

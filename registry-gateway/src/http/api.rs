@@ -30,7 +30,7 @@ use crate::db::pins::{HostUse, PinKind};
 use crate::db::tags::TagState;
 use crate::gateway::Gateway;
 use crate::retention::ApplyError;
-use crate::{db, facts, retention, sweep};
+use crate::{crash, db, facts, retention, sweep};
 
 /// Bytes of one order or report. A host's report names a few hundred digests.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -146,7 +146,9 @@ async fn pin(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, bytes: Byt
     let mut tx = gateway.db.write().await?;
     db::pins::pin(&mut tx, &named.repository, &named.name, &digest, PinKind::Manual, &reason, now).await?;
     db::events::record(&mut tx, "pinned", Some(&named.repository), &named.name, &reason, now).await?;
+    crash::point("pin-written");
     db::commit(tx).await?;
+    crash::point("pin-recorded");
     Ok(answer(&json!({ "version": 1, "repository": named.repository, "name": named.name, "digest": digest })))
 }
 
@@ -159,7 +161,9 @@ async fn unpin(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, bytes: B
         return Err(Refusal::new(Code::ManifestUnknown, message));
     }
     db::events::record(&mut tx, "unpinned", Some(&named.repository), &named.name, "by request", now).await?;
+    crash::point("unpin-written");
     db::commit(tx).await?;
+    crash::point("unpin-recorded");
     Ok(answer(&json!({ "version": 1, "repository": named.repository, "name": named.name })))
 }
 
@@ -346,6 +350,8 @@ async fn report(
     let now = Timestamp::now();
     let mut tx = gateway.db.write().await?;
     db::pins::report(&mut tx, &node, &app, &uses, now).await?;
+    crash::point("report-written");
     db::commit(tx).await?;
+    crash::point("report-recorded");
     Ok(answer(&json!({ "version": 1, "node": node, "app": app, "uses": uses.len() })))
 }

@@ -18,10 +18,10 @@ use super::error::{Code, Refusal};
 use super::permit::Permit;
 use super::range::{Wanted, wanted};
 use super::{digest_value, text_value};
-use crate::db;
 use crate::gateway::Gateway;
 use crate::store::write::blocking;
 use crate::store::{BlobReader, ReadError, read};
+use crate::{crash, db};
 
 fn unknown(repository: &Repository, digest: &Digest) -> Refusal {
     Refusal::new(Code::BlobUnknown, format!("`{repository}` has no blob {digest}"))
@@ -191,6 +191,8 @@ pub async fn delete(
         return Err(unknown(repository, digest));
     }
     db::events::record(&mut tx, "deleted", Some(repository), &digest.to_string(), "blob", Timestamp::now()).await?;
+    crash::point("withdraw-written");
     db::commit(tx).await?;
+    crash::point("withdraw-recorded");
     Ok(StatusCode::ACCEPTED.into_response())
 }

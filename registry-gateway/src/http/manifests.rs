@@ -237,8 +237,10 @@ async fn store(
         crash::point("manifest-begun");
         let lacks = db::manifests::put(&mut tx, repository, new, now).await?;
         refuse_lacks(permit, &new.stored.digest, &lacks)?;
+        crash::point("manifest-written");
         for (tag, state, grant) in &decided {
             write_tag(&mut tx, repository, tag, state, grant, &new.stored.digest, now).await?;
+            crash::point("tag-written");
         }
         db::commit(tx).await?;
         crash::point("manifest-recorded");
@@ -388,6 +390,8 @@ pub async fn delete(
         }
     };
     db::events::record(&mut tx, "deleted", Some(repository), &subject, "by request", now).await?;
+    crash::point("delete-written");
     db::commit(tx).await?;
+    crash::point("delete-recorded");
     Ok(StatusCode::ACCEPTED.into_response())
 }

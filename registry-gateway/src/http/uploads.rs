@@ -71,7 +71,9 @@ async fn mount(
         return Ok(false);
     }
     db::blobs::grant(&mut tx, repository, digest, now).await?;
+    crash::point("mount-written");
     db::commit(tx).await?;
+    crash::point("mount-recorded");
     Ok(true)
 }
 
@@ -100,6 +102,7 @@ pub async fn append(
     let task = tokio::spawn(async move {
         let mut session = session;
         receive(&owner, &mut session, promised, asked.body).await?;
+        crash::point("upload-appended");
         Ok::<u64, UploadError>(session.size())
     });
     let size = task.await.map_err(|_| StoreError::Ended)??;
@@ -129,6 +132,7 @@ pub async fn cancel(
 ) -> Result<Response, Refusal> {
     let session = gateway.uploads.resume(repository, id).await?;
     gateway.uploads.close(session).await?;
+    crash::point("upload-closed");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -218,12 +222,14 @@ async fn store(
         blocking(move || {
             if damaged {
                 store.set_aside(&digest)?;
+                crash::point("heal-set-aside");
             }
             store.publish(&path, &file, size, &digest)
         })
         .await??;
         let mut tx = gateway.db.write().await?;
         db::blobs::record(&mut tx, repository, &digest, size, Timestamp::now()).await?;
+        crash::point("blob-written");
         db::commit(tx).await?;
         crash::point("blob-recorded");
     }

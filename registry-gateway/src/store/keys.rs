@@ -74,6 +74,16 @@ impl Tree {
         [self.0.clone(), self.uploads(), self.quarantine(), blobs].into_iter().chain(algorithms).collect()
     }
 
+    /// The folders in which blobs of one algorithm lie, by that algorithm.
+    pub fn blob_roots(&self) -> [(Algorithm, PathBuf); 2] {
+        [Algorithm::Sha256, Algorithm::Sha512].map(|algorithm| (algorithm, self.0.join("blobs").join(algorithm.name())))
+    }
+
+    /// The blob that a file of this name holds; none for a name that is no blob's.
+    pub fn named(algorithm: Algorithm, name: &std::ffi::OsStr) -> Option<Digest> {
+        format!("{algorithm}:{}", name.to_str()?).parse().ok()
+    }
+
     /// Where the `nth` damaged copy of a digest is put.
     pub fn quarantined(&self, digest: &Digest, nth: u32) -> PathBuf {
         self.quarantine().join(format!("{}-{}.{nth}", digest.algorithm(), digest.hex()))

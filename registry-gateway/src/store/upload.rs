@@ -21,6 +21,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::write::blocking;
 use super::{Store, StoreError};
+use crate::crash;
 
 mod sink;
 
@@ -160,6 +161,7 @@ impl Uploads {
             blocking(move || OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&opened))
                 .await?
                 .map_err(StoreError::io("make", &path))?;
+        crash::point("upload-made");
         let hasher = Some(Hasher::new(algorithm));
         Ok(self.hold(repository, Session { id, path, file: Arc::new(file), hasher, algorithm, size: 0 }))
     }

@@ -87,7 +87,7 @@ impl Store {
     /// Makes complete, verified bytes visible under their digest, durably. The caller holds [`Store::lock`] and has
     /// compared the digest; afterwards it writes the row. Blocking.
     pub fn publish(&self, from: &Path, file: &File, size: u64, digest: &Digest) -> Result<(), StoreError> {
-        crash::point("blob-written");
+        crash::point("blob-complete");
         // Data before name: a name must never lead to bytes that a power cut can take.
         file.sync_data().map_err(StoreError::io("sync", from))?;
         crash::point("blob-synced");
@@ -108,6 +108,7 @@ impl Store {
         sync_folder(&self.tree.blob_folder(digest))?;
         crash::point("blob-folder-synced");
         std::fs::remove_file(from).map_err(StoreError::io("remove", from))?;
+        crash::point("blob-unlinked");
         Ok(())
     }
 
@@ -115,7 +116,10 @@ impl Store {
     fn make_folder(&self, digest: &Digest) -> Result<(), StoreError> {
         let folder = self.tree.blob_folder(digest);
         match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-            Ok(()) => folder.parent().map_or(Ok(()), sync_folder),
+            Ok(()) => {
+                crash::point("blob-folder-made");
+                folder.parent().map_or(Ok(()), sync_folder)
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(StoreError::io("make folder", folder)(error)),
         }
@@ -133,7 +137,9 @@ impl Store {
                 Err(error) => return Err(StoreError::io("link", to)(error)),
             }
         }
+        crash::point("damage-kept");
         std::fs::remove_file(&from).map_err(StoreError::io("remove", &from))?;
+        crash::point("damage-unlinked");
         sync_folder(&self.tree.blob_folder(digest))
     }
 
