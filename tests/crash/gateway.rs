@@ -5,6 +5,7 @@
 //! by that point, starts the gateway again, looks, and does the thing once more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::PathBuf;
 
 use nebh_oci::digest::Digest;
@@ -191,7 +192,7 @@ impl Story {
     fn whole(&self, point: &str) {
         for ((repository, name), manifest) in &self.tags {
             let found = self.tagged(repository, name);
-            assert_eq!(found.as_deref(), Some(manifest.bytes()), "{point}: {repository}:{name}");
+            same(found.as_deref(), Some(manifest.bytes()), &format!("{point}: {repository}:{name}"));
         }
         for repository in [ONE, OTHER, SHORT] {
             let listed = self.send(Method::GET, &format!("/v2/{repository}/tags/list"), b"").expect("an answer");
@@ -203,7 +204,11 @@ impl Story {
                 for part in image.layers.iter().chain([&image.config]) {
                     let known = self.blobs.get(&part.digest);
                     assert!(known.is_some(), "{point}: {name} has a blob that nobody pushed");
-                    assert_eq!(self.blob(repository, &part.digest).as_ref(), known, "{point}: blob of {name}");
+                    same(
+                        self.blob(repository, &part.digest).as_deref(),
+                        known.map(Vec::as_slice),
+                        &format!("{point}: blob of {name}"),
+                    );
                 }
             }
         }
@@ -254,7 +259,7 @@ impl Story {
         assert!(found.is_none() || found.as_ref() == Some(&bytes), "{point}: half a blob");
         assert_eq!(found.is_some(), point == "blob-recorded", "{point}");
         created(&self.push(ONE, &bytes), "the blob again");
-        assert_eq!(self.blob(ONE, &digest), Some(bytes), "{point}");
+        same(self.blob(ONE, &digest).as_deref(), Some(&bytes), point);
         if found.is_some() { "the blob is there" } else { "no blob" }
     }
 
@@ -286,7 +291,7 @@ impl Story {
         }
         let (_, _, place) = self.send(Method::POST, &sessions, b"").expect("a session");
         created(&self.send(Method::PUT, &format!("{place}?{end}"), &bytes), "the blob again");
-        assert_eq!(self.blob(ONE, &Digest::sha256(&bytes)), Some(bytes), "{point}");
+        same(self.blob(ONE, &Digest::sha256(&bytes)).as_deref(), Some(&bytes), point);
         "no session"
     }
 
@@ -299,7 +304,7 @@ impl Story {
         let found = self.blob(OTHER, &digest).is_some();
         assert_eq!(found, point == "mount-recorded", "{point}");
         created(&self.send(Method::POST, &path, b""), "the mount again");
-        assert_eq!(self.blob(OTHER, &digest), Some(bytes), "{point}");
+        same(self.blob(OTHER, &digest).as_deref(), Some(&bytes), point);
         if found { "mounted" } else { "not mounted" }
     }
 
@@ -309,7 +314,7 @@ impl Story {
         self.dies(point, |story| story.put(ONE, point, &new));
         let moved = point == "manifest-recorded";
         let expected = if moved { &new } else { &old };
-        assert_eq!(self.tagged(ONE, point).as_deref(), Some(expected.bytes()), "{point}");
+        same(self.tagged(ONE, point).as_deref(), Some(expected.bytes()), point);
         assert_eq!(self.tagged(ONE, &new.digest().to_string()).is_some(), moved, "{point}");
         self.tag(ONE, point, &new);
         self.forget_manifest(ONE, &old);
@@ -473,7 +478,7 @@ impl Story {
             assert_eq!(self.file(&digest).exists(), point != "sweep-bytes-gone", "{point}: row first, bytes last");
         }
         created(&self.push(ONE, &bytes), "the blob again");
-        assert_eq!(self.blob(ONE, &digest), Some(bytes), "{point}");
+        same(self.blob(ONE, &digest).as_deref(), Some(&bytes), point);
         if there { "still there" } else { "gone" }
     }
 
@@ -485,7 +490,7 @@ impl Story {
         self.dies(point, |story| story.sweep());
         assert!(!self.file(&digest).exists() || self.ground.cuts(), "{point}");
         created(&self.push(ONE, &bytes), "the blob again");
-        assert_eq!(self.blob(ONE, &digest), Some(bytes), "{point}");
+        same(self.blob(ONE, &digest).as_deref(), Some(&bytes), point);
         "bytes without a row are gone"
     }
 
@@ -496,19 +501,29 @@ impl Story {
         let bytes = self.blobs[&layer].clone();
         let mut wrong = bytes.clone();
         wrong[7] ^= 1;
-        std::fs::write(self.file(&layer), &wrong).expect("a blob is damaged");
+        let file = std::fs::File::create(self.file(&layer)).and_then(|mut file| {
+            file.write_all(&wrong)?;
+            file.sync_all()
+        });
+        file.expect("a blob is damaged");
         if point == "heal-set-aside" {
-            assert_eq!(self.blob(ONE, &layer), None, "damaged bytes were handed out");
+            same(self.blob(ONE, &layer).as_deref(), None, "damaged bytes were handed out");
             self.dies(point, |story| story.push(ONE, &bytes));
         } else {
             let path = format!("/v2/{ONE}/blobs/{layer}");
             self.dies(point, |story| story.send(Method::GET, &path, b""));
         }
-        assert_eq!(self.blob(ONE, &layer), None, "{point}: damaged bytes were handed out");
+        same(self.blob(ONE, &layer).as_deref(), None, "damaged bytes were handed out");
         created(&self.push(ONE, &bytes), "the blob again");
-        assert_eq!(self.blob(ONE, &layer), Some(bytes), "{point}: not healed");
+        same(self.blob(ONE, &layer).as_deref(), Some(&bytes), "not healed");
         "out of service, then healed"
     }
+}
+
+/// Bytes are compared, and not printed.
+fn same(found: Option<&[u8]>, expected: Option<&[u8]>, what: &str) {
+    let told = |bytes: Option<&[u8]>| bytes.map_or("nothing".to_owned(), |bytes| format!("{} bytes", bytes.len()));
+    assert!(found == expected, "{what}: found {}, expected {}", told(found), told(expected));
 }
 
 fn created(answer: &Answer, what: &str) {

@@ -107,7 +107,7 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         if self.cuts() {
-            drop(rustix::mount::unmount(self.folder(), rustix::mount::UnmountFlags::DETACH));
+            let _gone = rustix::mount::unmount(self.folder(), rustix::mount::UnmountFlags::DETACH);
         }
     }
 }
