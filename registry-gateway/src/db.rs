@@ -23,6 +23,9 @@ use sqlx::{Sqlite, Transaction};
 /// Connections for reading. Each is a thread and a page cache; reads take microseconds.
 const READERS: u32 = 4;
 
+/// SQLite's own number for a disk without room.
+const SQLITE_FULL: u32 = 13;
+
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -51,6 +54,18 @@ pub enum DbError {
 impl DbError {
     pub(crate) fn at(what: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Sql { what, source }
+    }
+}
+
+impl DbError {
+    /// Whether the file system is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Sql { source: sqlx::Error::Database(error), .. } => {
+                error.code().is_some_and(|code| code.parse::<u32>().is_ok_and(|code| code & 0xff == SQLITE_FULL))
+            }
+            Self::Sql { .. } | Self::Row { .. } | Self::Schema(_) => false,
+        }
     }
 }
 

@@ -139,20 +139,24 @@ fn internal(error: &dyn std::error::Error) -> Refusal {
     Refusal::new(Code::Unknown, "the gateway failed; its log says why")
 }
 
+fn failed(error: &dyn std::error::Error, is_full: bool) -> Refusal {
+    let refusal = internal(error);
+    if is_full {
+        let full = Refusal::new(Code::Unknown, "the gateway's disk is full; what is stored can still be read");
+        return full.status(StatusCode::INSUFFICIENT_STORAGE);
+    }
+    refusal
+}
+
 impl From<DbError> for Refusal {
     fn from(error: DbError) -> Self {
-        internal(&error)
+        failed(&error, error.is_full())
     }
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        let refusal = internal(&error);
-        if error.is_full() {
-            let full = Refusal::new(Code::Unknown, "the gateway's disk is full; what is stored can still be read");
-            return full.status(StatusCode::INSUFFICIENT_STORAGE);
-        }
-        refusal
+        failed(&error, error.is_full())
     }
 }
 
@@ -174,7 +178,7 @@ impl From<UploadError> for Refusal {
             UploadError::Broken { .. } => Self::new(Code::BlobUploadInvalid, message),
             UploadError::Stalled(_) => Self::new(Code::BlobUploadInvalid, message).status(StatusCode::REQUEST_TIMEOUT),
             UploadError::TooLarge(_) => Self::new(Code::SizeInvalid, message).status(StatusCode::PAYLOAD_TOO_LARGE),
-            UploadError::Length { .. } => Self::new(Code::SizeInvalid, message),
+            UploadError::Short { .. } | UploadError::Long(_) => Self::new(Code::SizeInvalid, message),
             UploadError::WrongDigest { .. } => Self::new(Code::DigestInvalid, message),
             UploadError::Store(store) => store.into(),
         }

@@ -38,7 +38,9 @@ pub async fn begin(
         Start::Session { algorithm } => algorithm,
         Start::Whole { digest } => {
             let session = gateway.uploads.begin(&repository, digest.algorithm()).await?;
-            return complete(gateway, repository, session, digest, None, asked).await;
+            // Nobody was told of this session: what fails leaves none.
+            return complete(gateway, repository, session, digest, Upload { promised: None, known: false }, asked)
+                .await;
         }
         Start::Mount { digest, from } => {
             if mount(gateway, &repository, &digest, from.as_ref()).await? {
@@ -120,7 +122,7 @@ pub async fn finish(
 ) -> Result<Response, Refusal> {
     let session = gateway.uploads.resume(&repository, id).await?;
     let promised = promised(&session, &repository, &asked)?;
-    complete(gateway, repository, session, digest, promised, asked).await
+    complete(gateway, repository, session, digest, Upload { promised, known: true }, asked).await
 }
 
 /// DELETE: throws the session away.
@@ -183,57 +185,70 @@ async fn receive(
     Ok(())
 }
 
+/// What is known of the last request of an upload.
+#[derive(Clone, Copy)]
+struct Upload {
+    /// How many bytes it says that it brings.
+    promised: Option<u64>,
+    /// Whether the client has the session's address, and may continue it after a failure.
+    known: bool,
+}
+
 async fn complete(
     gateway: &Arc<Gateway>,
     repository: Repository,
     session: OwnedMutexGuard<Session>,
     digest: Digest,
-    promised: Option<u64>,
+    upload: Upload,
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let owner = Arc::clone(gateway);
     let name = repository.clone();
     let task = tokio::spawn(async move {
         let mut session = session;
-        receive(&owner, &mut session, promised, asked.body).await?;
-        if let Err(error) = session.compare(digest).await {
-            // Bytes that are not what they should be are of no use to anybody.
+        let outcome = take(&owner, &name, &mut session, digest, upload.promised, asked.body).await;
+        // Stored, or bytes that are not what they should be and are of no use to anybody, or nobody's.
+        if !matches!(&outcome, Err(refusal) if upload.known && refusal.code != Code::DigestInvalid) {
             owner.uploads.close(session).await?;
-            return Err(error.into());
         }
-        store(&owner, &name, session, digest).await
+        outcome
     });
     task.await.map_err(|_| StoreError::Ended)??;
     Ok(created(&repository, &digest))
 }
 
-/// Bytes, name, row: in this order, each durable before the next.
-async fn store(
+async fn take(
     gateway: &Gateway,
     repository: &Repository,
-    session: OwnedMutexGuard<Session>,
+    session: &mut Session,
     digest: Digest,
+    promised: Option<u64>,
+    body: Body,
 ) -> Result<(), Refusal> {
+    receive(gateway, session, promised, body).await?;
+    session.compare(digest).await?;
+    store(gateway, repository, session, digest).await
+}
+
+/// Bytes, name, row: in this order, each durable before the next.
+async fn store(gateway: &Gateway, repository: &Repository, session: &Session, digest: Digest) -> Result<(), Refusal> {
     let size = session.size();
-    {
-        let _guard = gateway.store.lock(&digest).await;
-        let damaged = gateway.db.is_quarantined(&digest).await?;
-        let (store, path, file) = (Arc::clone(&gateway.store), session.path().clone(), session.file());
-        blocking(move || {
-            if damaged {
-                store.set_aside(&digest)?;
-                crash::point("heal-set-aside");
-            }
-            store.publish(&path, &file, size, &digest)
-        })
-        .await??;
-        let mut tx = gateway.db.write().await?;
-        db::blobs::record(&mut tx, repository, &digest, size, Timestamp::now()).await?;
-        crash::point("blob-written");
-        db::commit(tx).await?;
-        crash::point("blob-recorded");
-    }
-    gateway.uploads.close(session).await?;
+    let _guard = gateway.store.lock(&digest).await;
+    let damaged = gateway.db.is_quarantined(&digest).await?;
+    let (store, path, file) = (Arc::clone(&gateway.store), session.path().clone(), session.file());
+    blocking(move || {
+        if damaged {
+            store.set_aside(&digest)?;
+            crash::point("heal-set-aside");
+        }
+        store.publish(&path, &file, size, &digest)
+    })
+    .await??;
+    let mut tx = gateway.db.write().await?;
+    db::blobs::record(&mut tx, repository, &digest, size, Timestamp::now()).await?;
+    crash::point("blob-written");
+    db::commit(tx).await?;
+    crash::point("blob-recorded");
     Ok(())
 }
 

@@ -5,16 +5,15 @@
 //! client that goes away leaves a session that can be continued where it broke off.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use futures_util::Stream;
 use nebh_oci::digest::{Algorithm, Digest, Hasher};
 use nebh_oci::names::Repository;
 use tokio::sync::OwnedMutexGuard;
@@ -23,12 +22,14 @@ use super::write::blocking;
 use super::{Store, StoreError};
 use crate::crash;
 
+mod session;
 mod sink;
 
-use sink::{Sink, copy};
+pub use session::Session;
 
-/// Bytes per read when a session is hashed again after a restart.
-const REHASH_BYTES: usize = 1 << 20;
+/// When all places are taken, a session that nobody touched for so long gives up its own: sessions that are begun and
+/// left must not keep everybody else from pushing until they age away.
+const IDLE_MAX: Duration = Duration::from_mins(10);
 
 /// The name of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,20 +76,23 @@ pub enum UploadError {
         /// What did arrive and is kept.
         received: u64,
     },
-    /// The client sent nothing for too long.
-    #[error("no byte arrived for {} seconds", .0.as_secs())]
+    /// The client sent nothing, or next to nothing, for too long.
+    #[error("too little arrived for {} seconds", .0.as_secs())]
     Stalled(Duration),
     /// More than a blob may have.
     #[error("the blob is larger than {0} bytes")]
     TooLarge(u64),
-    /// Fewer or more bytes than the request said.
+    /// Fewer bytes than the request said.
     #[error("the request promised {promised} bytes and carried {received}")]
-    Length {
+    Short {
         /// By its range.
         promised: u64,
         /// In its body.
         received: u64,
     },
+    /// More bytes than the request said.
+    #[error("the request promised {0} bytes and carried more")]
+    Long(u64),
     /// The finished bytes have another digest.
     #[error("the uploaded bytes have digest {actual}, not {expected}")]
     WrongDigest {
@@ -100,18 +104,6 @@ pub enum UploadError {
     /// The disk failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// One session, held by one request.
-#[derive(Debug)]
-pub struct Session {
-    id: UploadId,
-    path: PathBuf,
-    file: Arc<File>,
-    /// Missing after a restart or a failed write: then the file is read again.
-    hasher: Option<Hasher>,
-    algorithm: Algorithm,
-    size: u64,
 }
 
 #[derive(Debug)]
@@ -127,12 +119,13 @@ pub struct Uploads {
     store: Arc<Store>,
     sessions: Mutex<HashMap<UploadId, Entry>>,
     max: usize,
+    idle_max: Duration,
 }
 
 impl Uploads {
     /// No sessions yet; those on disk from before are taken up when somebody asks for them.
     pub fn new(store: Arc<Store>, max: usize) -> Self {
-        Self { store, sessions: Mutex::new(HashMap::new()), max }
+        Self { store, sessions: Mutex::new(HashMap::new()), max, idle_max: IDLE_MAX }
     }
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<UploadId, Entry>> {
@@ -150,9 +143,7 @@ impl Uploads {
         repository: &Repository,
         algorithm: Algorithm,
     ) -> Result<OwnedMutexGuard<Session>, UploadError> {
-        if self.count() >= self.max {
-            return Err(UploadError::TooMany(self.max));
-        }
+        self.make_room().await?;
         // Random, not v7: an upload's address must not be guessed from another's.
         let id = UploadId(uuid::Builder::from_random_bytes(random_bytes()?).into_uuid());
         let path = self.store.tree().upload(repository, id);
@@ -163,16 +154,53 @@ impl Uploads {
                 .map_err(StoreError::io("make", &path))?;
         crash::point("upload-made");
         let hasher = Some(Hasher::new(algorithm));
-        Ok(self.hold(repository, Session { id, path, file: Arc::new(file), hasher, algorithm, size: 0 }))
+        let held =
+            self.hold(repository, Session { id, path: path.clone(), file: Arc::new(file), hasher, algorithm, size: 0 });
+        if held.is_err() {
+            blocking(move || remove(path)).await??;
+        }
+        held
     }
 
-    fn hold(&self, repository: &Repository, session: Session) -> OwnedMutexGuard<Session> {
+    /// Refuses when every place is taken and none was idle for long; otherwise there is one.
+    async fn make_room(&self) -> Result<(), UploadError> {
+        let idle = {
+            let mut sessions = self.sessions();
+            if sessions.len() < self.max {
+                return Ok(());
+            }
+            let idle = sessions
+                .iter()
+                .filter(|(_, entry)| entry.touched.elapsed() >= self.idle_max && entry.session.try_lock().is_ok())
+                .min_by_key(|(_, entry)| entry.touched)
+                .map(|(id, _)| *id);
+            idle.and_then(|id| sessions.remove(&id).map(|entry| (id, entry)))
+        };
+        let Some((id, entry)) = idle else {
+            return Err(UploadError::TooMany(self.max));
+        };
+        tracing::info!(%id, repository = %entry.repository, "an idle upload gave up its place");
+        let path = self.store.tree().upload(&entry.repository, id);
+        blocking(move || remove(path)).await??;
+        Ok(())
+    }
+
+    /// Enters a session, if it still is the only one of its name and there still is room: both are looked at in the
+    /// moment of entering, since others begin and resume at the same time.
+    fn hold(&self, repository: &Repository, session: Session) -> Result<OwnedMutexGuard<Session>, UploadError> {
         let id = session.id;
-        let session = Arc::new(tokio::sync::Mutex::new(session));
-        let guard = Arc::clone(&session).try_lock_owned();
-        let entry = Entry { repository: repository.clone(), session, touched: Instant::now() };
-        self.sessions().insert(id, entry);
-        guard.unwrap_or_else(|_| unreachable!("a lock that was just made is free"))
+        let mut sessions = self.sessions();
+        let full = sessions.len() >= self.max;
+        match sessions.entry(id) {
+            Slot::Occupied(_) => Err(UploadError::Busy(id)),
+            Slot::Vacant(_) if full => Err(UploadError::TooMany(self.max)),
+            Slot::Vacant(slot) => {
+                let session = Arc::new(tokio::sync::Mutex::new(session));
+                let guard = Arc::clone(&session).try_lock_owned().map_err(|_| UploadError::Busy(id))?;
+                slot.insert(Entry { repository: repository.clone(), session, touched: Instant::now() });
+                Ok(guard)
+            }
+        }
     }
 
     /// Takes up a session of this repository.
@@ -200,23 +228,17 @@ impl Uploads {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(UploadError::Unknown(id)),
             Err(error) => return Err(StoreError::io("open", path)(error).into()),
         };
-        if self.count() >= self.max {
-            return Err(UploadError::TooMany(self.max));
-        }
+        self.make_room().await?;
         let session = Session { id, path, file: Arc::new(file), hasher: None, algorithm: Algorithm::Sha256, size };
-        // Another request may have taken it up meanwhile; then that one has it.
-        if self.sessions().contains_key(&id) {
-            return Err(UploadError::Busy(id));
-        }
-        Ok(self.hold(repository, session))
+        self.hold(repository, session)
     }
 
-    /// Forgets a session and removes what is left of its file.
+    /// Forgets a session and removes what is left of its file. The file first: whoever asks in between finds the session
+    /// busy, and nobody takes up a file that is about to go.
     pub async fn close(&self, session: OwnedMutexGuard<Session>) -> Result<(), UploadError> {
-        self.sessions().remove(&session.id);
         let path = session.path.clone();
-        drop(session);
         blocking(move || remove(path)).await??;
+        self.sessions().remove(&session.id);
         Ok(())
     }
 
@@ -268,100 +290,6 @@ fn random_bytes() -> Result<[u8; 16], StoreError> {
     let path = "/dev/urandom";
     File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(StoreError::io("read", path))?;
     Ok(bytes)
-}
-
-impl Session {
-    /// Its name.
-    pub fn id(&self) -> UploadId {
-        self.id
-    }
-
-    /// How many bytes it has.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Where its bytes are.
-    pub(crate) fn path(&self) -> &PathBuf {
-        &self.path
-    }
-
-    /// Its file, for publishing.
-    pub(crate) fn file(&self) -> Arc<File> {
-        Arc::clone(&self.file)
-    }
-
-    /// Appends a body. What arrived before the body broke off is kept.
-    pub async fn append<S, E>(&mut self, body: S, stall_max: Duration, bytes_max: u64) -> Result<u64, UploadError>
-    where
-        S: Stream<Item = Result<Bytes, E>> + Unpin,
-    {
-        let hasher = self.take_hasher(self.algorithm).await?;
-        let mut sink = Sink::new(Arc::clone(&self.file), self.size, hasher);
-        let outcome = copy(body, &mut sink, stall_max, bytes_max).await;
-        let written = sink.settle().await?;
-        let received = written.at - self.size;
-        self.size = written.at;
-        self.hasher = Some(written.hasher);
-        outcome.map_err(|error| match error {
-            UploadError::Broken { .. } => UploadError::Broken { received },
-            other => other,
-        })?;
-        Ok(received)
-    }
-
-    /// Appends a body that must have exactly `promised` bytes; otherwise nothing of it is kept.
-    pub async fn append_exact<S, E>(
-        &mut self,
-        body: S,
-        promised: u64,
-        stall_max: Duration,
-        bytes_max: u64,
-    ) -> Result<(), UploadError>
-    where
-        S: Stream<Item = Result<Bytes, E>> + Unpin,
-    {
-        let (size, hasher) = (self.size, self.hasher.clone());
-        let received = self.append(body, stall_max, bytes_max).await?;
-        if received == promised {
-            return Ok(());
-        }
-        self.file.set_len(size).map_err(StoreError::io("cut", &self.path))?;
-        (self.size, self.hasher) = (size, hasher);
-        Err(UploadError::Length { promised, received })
-    }
-
-    /// Compares what arrived with the digest it should have.
-    pub async fn compare(&mut self, expected: Digest) -> Result<(), UploadError> {
-        let hasher = self.take_hasher(expected.algorithm()).await?;
-        self.hasher = (expected.algorithm() == self.algorithm).then(|| hasher.clone());
-        let actual = hasher.finish();
-        if actual == expected { Ok(()) } else { Err(UploadError::WrongDigest { expected, actual }) }
-    }
-
-    /// The running hash, or a new one over what is on disk.
-    async fn take_hasher(&mut self, algorithm: Algorithm) -> Result<Hasher, StoreError> {
-        if algorithm == self.algorithm
-            && let Some(hasher) = self.hasher.take()
-        {
-            return Ok(hasher);
-        }
-        let (file, size) = (Arc::clone(&self.file), self.size);
-        blocking(move || rehash(&file, size, algorithm)).await?.map_err(StoreError::io("read", &self.path))
-    }
-}
-
-fn rehash(file: &File, size: u64, algorithm: Algorithm) -> std::io::Result<Hasher> {
-    let mut hasher = Hasher::new(algorithm);
-    let mut buffer = vec![0_u8; REHASH_BYTES];
-    let mut at = 0;
-    while at < size {
-        let wanted = usize::try_from(size - at).unwrap_or(REHASH_BYTES).min(REHASH_BYTES);
-        file.read_exact_at(&mut buffer[..wanted], at)?;
-        hasher.update(&buffer[..wanted]);
-        at += wanted as u64;
-    }
-    Ok(hasher)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use nebh_oci::digest::Hasher;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::UploadError;
 use crate::store::StoreError;
@@ -16,6 +17,14 @@ use crate::store::StoreError;
 /// Bytes collected before they are handed to the disk. Two such batches at most are held per running upload; larger
 /// ones gain nothing measurable.
 const BATCH_BYTES: usize = 512 << 10;
+
+/// Bytes that must arrive in each span of the longest silence: a body that drips is no client, and holds a session.
+const PACE_BYTES: usize = 4 << 10;
+/// What uploads leave free on the disk, and at most so large a part of it: deleting and sweeping must write to the
+/// database before they can free anything.
+const RESERVE_BYTES: u64 = 64 << 20;
+/// See [`RESERVE_BYTES`].
+const RESERVE_PART: u64 = 20;
 
 /// Writes and hashes one batch on the blocking pool while the next one is being received.
 pub(super) struct Sink {
@@ -52,6 +61,7 @@ impl Sink {
         let (file, mut at) = (Arc::clone(&self.file), self.at);
         self.at += bytes;
         self.busy = Some(tokio::task::spawn_blocking(move || {
+            keep_reserve(&file)?;
             for piece in batch {
                 file.write_all_at(&piece, at)?;
                 at += piece.len() as u64;
@@ -69,6 +79,15 @@ impl Sink {
     }
 }
 
+fn keep_reserve(file: &File) -> std::io::Result<()> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    let reserve = RESERVE_BYTES.min(disk.f_blocks * disk.f_frsize / RESERVE_PART);
+    if disk.f_bavail * disk.f_frsize < reserve {
+        return Err(std::io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
+}
+
 /// Copies a body into a sink until it ends, breaks off, stalls or is too large. What arrived is written in any case.
 pub(super) async fn copy<S, E>(
     mut body: S,
@@ -82,9 +101,14 @@ where
     let mut batch = Vec::new();
     let mut held = 0_usize;
     let mut outcome = Ok(());
+    let (mut pace, mut until) = (0_usize, Instant::now() + stall_max);
     loop {
-        match tokio::time::timeout(stall_max, body.next()).await {
+        match tokio::time::timeout_at(until, body.next()).await {
             Ok(Some(Ok(piece))) => {
+                pace += piece.len();
+                if pace >= PACE_BYTES {
+                    (pace, until) = (0, Instant::now() + stall_max);
+                }
                 if sink.at + (held + piece.len()) as u64 > bytes_max {
                     outcome = Err(UploadError::TooLarge(bytes_max));
                     break;

@@ -2,6 +2,9 @@
 
 use std::convert::Infallible;
 
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
 use super::*;
 
 const STALL: Duration = Duration::from_mins(1);
@@ -104,7 +107,7 @@ async fn upload_chunk_of_the_wrong_length_leaves_no_trace() {
     let uploads = uploads(&folder, 1);
     let mut session = uploads.begin(&name("a"), Algorithm::Sha256).await.unwrap();
     session.append(pieces(&[b"hel"]), STALL, 100).await.unwrap();
-    assert!(matches!(session.append_exact(pieces(&[b"xyz"]), 2, STALL, 100).await, Err(UploadError::Length { .. })));
+    assert!(matches!(session.append_exact(pieces(&[b"xyz"]), 2, STALL, 100).await, Err(UploadError::Long(2))));
     session.append_exact(pieces(&[b"lo"]), 2, STALL, 100).await.unwrap();
     session.compare(Digest::sha256(b"hello")).await.unwrap();
 }
@@ -127,6 +130,73 @@ async fn upload_expires_unless_a_request_holds_it() {
     assert_eq!(uploads.expire(Duration::ZERO, SystemTime::now()).await.unwrap(), 1);
     assert!(matches!(uploads.resume(&name("a"), idle).await, Err(UploadError::Unknown(_))));
     assert!(held.path().exists());
+}
+
+#[tokio::test]
+async fn upload_that_drips_is_stopped_however_steadily() {
+    let folder = tempfile::tempdir().unwrap();
+    let uploads = uploads(&folder, 1);
+    let mut session = uploads.begin(&name("a"), Algorithm::Sha256).await.unwrap();
+    let drip = Box::pin(futures_util::stream::repeat(()).then(|()| async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Ok::<_, Infallible>(Bytes::from_static(b"x"))
+    }));
+    assert!(matches!(session.append(drip, Duration::from_millis(500), 1000).await, Err(UploadError::Stalled(_))));
+}
+
+#[tokio::test]
+async fn upload_chunk_that_goes_on_beyond_its_promise_is_not_read_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let uploads = uploads(&folder, 1);
+    let mut session = uploads.begin(&name("a"), Algorithm::Sha256).await.unwrap();
+    let endless = futures_util::stream::repeat(()).map(|()| Ok::<_, Infallible>(Bytes::from_static(&[0; 1024])));
+    assert!(matches!(session.append_exact(endless, 10, STALL, u64::MAX).await, Err(UploadError::Long(10))));
+    assert_eq!((session.size(), std::fs::metadata(session.path()).unwrap().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn upload_that_is_idle_gives_up_its_place_and_no_other_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut uploads = uploads(&folder, 2);
+    let held = uploads.begin(&name("a"), Algorithm::Sha256).await.unwrap();
+    let idle = uploads.begin(&name("a"), Algorithm::Sha256).await.unwrap().id();
+    assert!(matches!(uploads.begin(&name("a"), Algorithm::Sha256).await, Err(UploadError::TooMany(2))));
+    uploads.idle_max = Duration::ZERO;
+    let next = uploads.begin(&name("a"), Algorithm::Sha256).await.unwrap();
+    assert!(matches!(uploads.resume(&name("a"), idle).await, Err(UploadError::Unknown(_))));
+    // The two that are left are being worked on.
+    assert!(matches!(uploads.begin(&name("a"), Algorithm::Sha256).await, Err(UploadError::TooMany(2))));
+    assert!(held.path().exists() && next.path().exists());
+    assert_eq!(std::fs::read_dir(folder.path().join("uploads")).unwrap().count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_begun_at_once_do_not_exceed_the_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let uploads = Arc::new(uploads(&folder, 3));
+    let begin = |_| {
+        let uploads = Arc::clone(&uploads);
+        tokio::spawn(async move { uploads.begin(&name("a"), Algorithm::Sha256).await.is_ok() })
+    };
+    let begun = futures_util::future::join_all((0..64).map(begin)).await;
+    assert_eq!(begun.into_iter().filter(|begun| *begun.as_ref().unwrap()).count(), 3);
+    assert_eq!((uploads.count(), std::fs::read_dir(folder.path().join("uploads")).unwrap().count()), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_taken_up_by_many_at_once_after_a_restart_belongs_to_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..20 {
+        let id = uploads(&folder, 90).begin(&name("a"), Algorithm::Sha256).await.unwrap().id();
+        let again = Arc::new(uploads(&folder, 90));
+        let resume = |_| {
+            let uploads = Arc::clone(&again);
+            // Handed out, so that it stays held until all have tried.
+            tokio::spawn(async move { uploads.resume(&name("a"), id).await.ok() })
+        };
+        let held = futures_util::future::join_all((0..32).map(resume)).await;
+        assert_eq!(held.iter().filter(|session| session.as_ref().unwrap().is_some()).count(), 1);
+    }
 }
 
 #[test]
