@@ -11,8 +11,9 @@
 //! Content is stored by digest without asking; only names are granted here. Signatures may come before what they
 //! sign, so a push needs no quarantine: blobs, signatures, manifest, and the tag last.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
@@ -28,10 +29,25 @@ use crate::retain::TagKind;
 use crate::settings::Mode;
 use crate::tag_kind;
 
+mod refused;
+
+pub use refused::Refused;
+
+/// By what signatures are judged.
+#[derive(Clone, Debug)]
+pub enum Judge {
+    /// There is no policy.
+    Nobody,
+    /// This one.
+    Policy(Arc<TrustPolicy>),
+    /// There is one, and it cannot be read: nothing that needs a signature is granted.
+    Unreadable(String),
+}
+
 /// A manifest with what is attached to it.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// The manifest.
+    /// The manifest; its bytes were compared with the name under which it is known.
     pub manifest: RawManifest,
     /// Its signatures and attestations.
     pub attached: Vec<Attached>,
@@ -52,10 +68,12 @@ pub struct Facts<'a> {
     pub subject: &'a Known,
     /// The layers of the manifest itself, as far as they are small.
     pub layers: &'a [(Descriptor, Vec<u8>)],
-    /// The children that are here, at all levels.
-    pub children: &'a [Known],
+    /// The children that are here, at all levels, by the names under which indexes list them.
+    pub children: &'a BTreeMap<Digest, Known>,
+    /// The bound beyond which nothing was looked at, if there was more.
+    pub cut: Option<&'static str>,
     /// What signatures are judged by.
-    pub policy: Option<&'a TrustPolicy>,
+    pub judge: &'a Judge,
 }
 
 /// Why a tag is granted, and what follows from it.
@@ -95,130 +113,16 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Why a tag is not granted.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Refused {
-    /// Its tag is a pin.
-    #[error(
-        "tag `{tag}` of `{repository}` is pinned to {pinned} and cannot be moved to {wanted}; `nebh unpin {repository}:{tag}` first"
-    )]
-    Pinned {
-        /// Where.
-        repository: Repository,
-        /// Which.
-        tag: Tag,
-        /// What the pin holds.
-        pinned: Digest,
-        /// What was pushed.
-        wanted: Digest,
-    },
-    /// The trust policy says no.
-    #[error("tag `{tag}` is not granted: {rejection} [{}]", rejection.kind)]
-    Trust {
-        /// Which tag.
-        tag: Tag,
-        /// Why.
-        rejection: Box<Rejection>,
-    },
-    /// The settings say no.
-    #[error(
-        "tag `{tag}` is not granted: the gateway's rule `{rule}` takes releases and channel heads only, and {digest} is neither"
-    )]
-    NotARelease {
-        /// Which tag.
-        tag: Tag,
-        /// The settings' rule.
-        rule: String,
-        /// What was pushed.
-        digest: Digest,
-    },
-    /// A release under another name than its own.
-    #[error("tag `{tag}` is not granted: release {digest} is version `{version}` and belongs under that tag alone")]
-    OtherVersion {
-        /// Which tag.
-        tag: Tag,
-        /// What was pushed.
-        digest: Digest,
-        /// What it says of itself.
-        version: String,
-    },
-    /// A channel head that does not lead forward.
-    #[error(
-        "tag `{tag}` is not granted: channel head {counter} does not follow head {present} ({held}), which is here [regressed]"
-    )]
-    Regressed {
-        /// Which tag.
-        tag: Tag,
-        /// Its counter.
-        counter: u64,
-        /// The counter that is here.
-        present: u64,
-        /// The head that is here.
-        held: Digest,
-    },
-    /// A name for attachments on something that is none.
-    #[error(
-        "tag `{tag}` is not granted: that name is for signatures and attestations of {subject}, and {digest} has not their form: {why}"
-    )]
-    NoAttachment {
-        /// Which tag.
-        tag: Tag,
-        /// What it should be attached to.
-        subject: Digest,
-        /// What was pushed.
-        digest: Digest,
-        /// What does not fit.
-        why: String,
-    },
-    /// Layers that would be fetched from elsewhere.
-    #[error(
-        "tag `{tag}` is not granted: part {part} of {digest} is to be fetched from other addresses (`urls`), past all that is verified here"
-    )]
-    Elsewhere {
-        /// Which tag.
-        tag: Tag,
-        /// What was pushed.
-        digest: Digest,
-        /// Its part.
-        part: Digest,
-    },
-    /// An index of which a part is not here.
-    #[error("tag `{tag}` is not granted: child {child} of {digest} is not here, so nobody can verify it")]
-    ChildMissing {
-        /// Which tag.
-        tag: Tag,
-        /// What was pushed.
-        digest: Digest,
-        /// Its child.
-        child: Digest,
-    },
-    /// Signatures are demanded, and there is nothing to judge them by.
-    #[error("tag `{tag}` is not granted: the gateway has no trust policy")]
-    NoPolicy {
-        /// Which tag.
-        tag: Tag,
-    },
-}
-
-impl Refused {
-    /// One word for programs.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Pinned { .. } => "pinned",
-            Self::Trust { rejection, .. } => rejection.kind.name(),
-            Self::NotARelease { .. } => "not-a-release",
-            Self::OtherVersion { .. } => "other-version",
-            Self::Regressed { .. } => "regressed",
-            Self::NoAttachment { .. } => "no-attachment",
-            Self::Elsewhere { .. } => "elsewhere",
-            Self::ChildMissing { .. } => "child-missing",
-            Self::NoPolicy { .. } => "no-policy",
-        }
+/// Decides whether `tag`, of which `state` holds, may lead to the manifest.
+pub fn admit(facts: &Facts<'_>, tag: &Tag, state: &TagState, now: Timestamp) -> Result<Grant, Refused> {
+    let outcome = decide(facts, tag, state, now);
+    match facts.cut {
+        Some(bound) => outcome.map_err(|refused| Refused::Cut { refused: Box::new(refused), bound }),
+        None => outcome,
     }
 }
 
-/// Decides whether `tag`, of which `state` holds, may lead to the manifest.
-pub fn admit(facts: &Facts<'_>, tag: &Tag, state: &TagState, now: Timestamp) -> Result<Grant, Refused> {
+fn decide(facts: &Facts<'_>, tag: &Tag, state: &TagState, now: Timestamp) -> Result<Grant, Refused> {
     if let Some(pinned) = state.pinned
         && pinned != facts.name
     {
@@ -245,7 +149,12 @@ fn is_release(manifest: &RawManifest) -> bool {
 }
 
 fn policy<'a>(facts: &Facts<'a>, tag: &Tag) -> Result<&'a TrustPolicy, Refused> {
-    facts.policy.ok_or_else(|| Refused::NoPolicy { tag: tag.clone() })
+    let tag = tag.clone();
+    match facts.judge {
+        Judge::Policy(policy) => Ok(policy),
+        Judge::Nobody => Err(Refused::NoPolicy { tag }),
+        Judge::Unreadable(why) => Err(Refused::PolicyUnreadable { tag, why: why.clone() }),
+    }
 }
 
 fn trust(tag: &Tag) -> impl Fn(Rejection) -> Refused + '_ {
@@ -271,10 +180,11 @@ fn children(facts: &Facts<'_>, tag: &Tag, policy: &TrustPolicy, now: Timestamp) 
             if !seen.insert(descriptor.digest) {
                 continue;
             }
-            let child =
-                facts.children.iter().find(|child| is_named(&child.manifest, &descriptor.digest)).ok_or_else(|| {
-                    Refused::ChildMissing { tag: tag.clone(), digest: facts.name, child: descriptor.digest }
-                })?;
+            let child = facts.children.get(&descriptor.digest).ok_or_else(|| Refused::ChildMissing {
+                tag: tag.clone(),
+                digest: facts.name,
+                child: descriptor.digest,
+            })?;
             if is_runnable(&child.manifest) {
                 verify::verify_image(policy, facts.repository, &child.manifest, &child.attached, now)
                     .map_err(trust(tag))?;
@@ -284,11 +194,6 @@ fn children(facts: &Facts<'_>, tag: &Tag, policy: &TrustPolicy, now: Timestamp) 
         }
     }
     Ok(())
-}
-
-/// Whether a digest, of either algorithm, names this manifest.
-pub(crate) fn is_named(manifest: &RawManifest, name: &Digest) -> bool {
-    manifest.digest() == name || Digest::of(name.algorithm(), manifest.bytes()) == *name
 }
 
 /// What a runtime would start. Judged by the manifest itself: what an index says of a child is only its word.
@@ -305,8 +210,8 @@ fn release_tag(facts: &Facts<'_>, tag: &Tag, now: Timestamp) -> Result<Grant, Re
     let Known { manifest, attached } = facts.subject;
     if facts.mode == Mode::Open {
         // An open repository takes everything; what verifies all the same is a release.
-        let verified = facts
-            .policy
+        let verified = policy(facts, tag)
+            .ok()
             .and_then(|policy| verify::verify_release(policy, facts.repository, manifest, attached, now).ok());
         let named = release::read_release(manifest).is_ok_and(|index| index.version == *tag);
         return Ok(verified
@@ -364,11 +269,7 @@ fn attachment(facts: &Facts<'_>, tag: &Tag, subject: &Digest) -> Result<Grant, R
         }
         Document::Index(index) => {
             for descriptor in &index.manifests {
-                let about = facts
-                    .children
-                    .iter()
-                    .find(|child| is_named(&child.manifest, &descriptor.digest))
-                    .and_then(|child| child.manifest.subject());
+                let about = facts.children.get(&descriptor.digest).and_then(|child| child.manifest.subject());
                 if about.is_none_or(|about| about.digest != *subject) {
                     return refused(format!("its child {} is not attached to it", descriptor.digest));
                 }

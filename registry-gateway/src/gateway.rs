@@ -2,21 +2,21 @@
 //! everywhere by reference; there are no globals.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use nebh_face::{Exit, Failure};
 use nebh_oci::digest::Digest;
-use nebh_trust::policy::TrustPolicy;
 
+use crate::admit::Judge;
 use crate::crash;
 use crate::db::{self, Db, DbError};
 use crate::settings::Settings;
 use crate::store::read::FileState;
 use crate::store::write::blocking;
-use crate::store::{Store, Uploads};
+use crate::store::{Store, StoreError, Uploads};
+use crate::trust::TrustSource;
 
 /// Blobs whose comparison is remembered for partial reads. One line is about a hundred bytes.
 const CHECKED_MAX: usize = 65_536;
@@ -76,7 +76,7 @@ pub struct Gateway {
     /// The bytes that are still coming.
     pub uploads: Uploads,
     /// What signatures are judged by.
-    pub policy: Option<TrustPolicy>,
+    pub trust: Option<Arc<TrustSource>>,
     /// Counters.
     pub metrics: Metrics,
     checked: Mutex<HashMap<Digest, FileState>>,
@@ -85,7 +85,7 @@ pub struct Gateway {
 impl Gateway {
     /// Opens the state folder, the database and the trust policy.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, Failure> {
-        let policy = settings.trust.as_deref().map(load_policy).transpose()?;
+        let trust = settings.trust.as_deref().map(TrustSource::open).transpose()?.map(Arc::new);
         let failed = |what: &str| format!("cannot open the gateway's {what}");
         let store = Store::open(&settings.state)
             .map_err(|error| Failure::new(Exit::Failed, failed("state")).because(&error))?;
@@ -100,10 +100,21 @@ impl Gateway {
             db,
             store,
             uploads,
-            policy,
+            trust,
             metrics: Metrics::default(),
             checked: Mutex::new(HashMap::new()),
         }))
+    }
+
+    /// By what signatures are judged at this moment.
+    pub async fn judge(&self) -> Result<Judge, StoreError> {
+        let Some(source) = self.trust.clone() else {
+            return Ok(Judge::Nobody);
+        };
+        Ok(match blocking(move || source.current()).await? {
+            Ok(policy) => Judge::Policy(policy),
+            Err(unreadable) => Judge::Unreadable(unreadable.to_string()),
+        })
     }
 
     fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, FileState>> {
@@ -153,15 +164,4 @@ impl Gateway {
             }
         }
     }
-}
-
-/// Reads the trust policy and the keys it names; their paths start at the policy's folder.
-pub fn load_policy(path: &Path) -> Result<TrustPolicy, Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::Usage, format!("cannot read trust policy `{name}`")).because(&error))?;
-    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    TrustPolicy::parse(&name, &text, &mut |key| {
-        std::fs::read_to_string(folder.join(key)).map_err(|error| error.to_string())
-    })
 }

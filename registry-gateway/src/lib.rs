@@ -32,10 +32,21 @@ pub mod serve;
 pub mod settings;
 pub mod store;
 pub mod sweep;
+pub mod trust;
 
 use nebh_oci::digest::Digest;
+use nebh_oci::names::Tag;
 
 use retain::TagKind;
+
+/// What a manifest is asked for by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A name that admission granted, and that may move.
+    Tag(Tag),
+    /// The name of the bytes.
+    Digest(Digest),
+}
 
 /// What kind of name a tag is: a version's, a channel's, or attached to a digest (`sha256-<hex>`, with or without a
 /// suffix such as `.sig`, as cosign and the fallback for registries without a referrers list write them).

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
-use nebh_oci::names::{Repository, Tag};
+use nebh_oci::names::Repository;
+use sqlx::sqlite::SqliteRow;
 
 use super::{Db, DbError, Write, column, digest, micros, size};
+use crate::Name;
 
 /// A manifest as it was pushed.
 #[derive(Clone, Debug)]
@@ -102,70 +104,51 @@ pub struct ManifestHead {
 }
 
 type BytesRow = (String, String, Vec<u8>);
+type HeadRow = (String, String, i64);
+
+/// The live manifest that a name leads to: `$1` the repository, `$2` a digest or nothing, `$3` a tag or nothing.
+macro_rules! by_name {
+    ($columns:literal) => {
+        concat!(
+            "SELECT manifest.digest, manifest.media_type, ",
+            $columns,
+            " WHERE manifest.repository = $1 AND manifest.dropped IS NULL AND manifest.digest = \
+              COALESCE($2, (SELECT digest FROM tag WHERE repository = $1 AND name = $3))"
+        )
+    };
+}
 
 impl Db {
-    /// A live manifest by its digest.
-    pub async fn manifest(&self, repository: &Repository, name: &Digest) -> Result<Option<StoredManifest>, DbError> {
-        let row = sqlx::query_as::<_, BytesRow>(
-            "SELECT manifest.digest, manifest.media_type, manifest_bytes.bytes FROM manifest \
-             JOIN manifest_bytes ON manifest_bytes.digest = manifest.digest \
-             WHERE manifest.repository = $1 AND manifest.digest = $2 AND manifest.dropped IS NULL",
-        )
-        .bind(repository.as_str())
-        .bind(name.to_string())
-        .fetch_optional(self.read())
-        .await
-        .map_err(DbError::at("looking up a manifest"))?;
+    /// A live manifest.
+    pub async fn manifest(&self, repository: &Repository, name: &Name) -> Result<Option<StoredManifest>, DbError> {
+        let sql = by_name!(
+            "manifest_bytes.bytes FROM manifest JOIN manifest_bytes ON manifest_bytes.digest = manifest.digest"
+        );
+        let row: Option<BytesRow> = self.by_name(sql, repository, name).await?;
         row.map(stored).transpose()
     }
 
-    /// A live manifest by its tag.
-    pub async fn manifest_by_tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<StoredManifest>, DbError> {
-        let row = sqlx::query_as::<_, BytesRow>(
-            "SELECT manifest.digest, manifest.media_type, manifest_bytes.bytes FROM tag \
-             JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest \
-             JOIN manifest_bytes ON manifest_bytes.digest = manifest.digest \
-             WHERE tag.repository = $1 AND tag.name = $2 AND manifest.dropped IS NULL",
-        )
-        .bind(repository.as_str())
-        .bind(tag.as_str())
-        .fetch_optional(self.read())
-        .await
-        .map_err(DbError::at("looking up a tag"))?;
-        row.map(stored).transpose()
-    }
-
-    /// Whether something is there, without its bytes.
-    pub async fn manifest_head(&self, repository: &Repository, name: &Digest) -> Result<Option<ManifestHead>, DbError> {
-        let row = sqlx::query_as::<_, (String, String, i64)>(
-            "SELECT digest, media_type, size FROM manifest \
-             WHERE repository = $1 AND digest = $2 AND dropped IS NULL",
-        )
-        .bind(repository.as_str())
-        .bind(name.to_string())
-        .fetch_optional(self.read())
-        .await
-        .map_err(DbError::at("looking up a manifest"))?;
+    /// Whether a live manifest is there, without its bytes.
+    pub async fn manifest_head(&self, repository: &Repository, name: &Name) -> Result<Option<ManifestHead>, DbError> {
+        let row: Option<HeadRow> = self.by_name(by_name!("manifest.size FROM manifest"), repository, name).await?;
         row.map(head).transpose()
     }
 
-    /// What a tag leads to, without its bytes.
-    pub async fn manifest_head_by_tag(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<Option<ManifestHead>, DbError> {
-        let row = sqlx::query_as::<_, (String, String, i64)>(
-            "SELECT manifest.digest, manifest.media_type, manifest.size FROM tag \
-             JOIN manifest ON manifest.repository = tag.repository AND manifest.digest = tag.digest \
-             WHERE tag.repository = $1 AND tag.name = $2 AND manifest.dropped IS NULL",
-        )
-        .bind(repository.as_str())
-        .bind(tag.as_str())
-        .fetch_optional(self.read())
-        .await
-        .map_err(DbError::at("looking up a tag"))?;
-        row.map(head).transpose()
+    async fn by_name<R>(&self, sql: &'static str, repository: &Repository, name: &Name) -> Result<Option<R>, DbError>
+    where
+        R: for<'r> sqlx::FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let (digest, tag) = match name {
+            Name::Digest(digest) => (Some(digest.to_string()), None),
+            Name::Tag(tag) => (None, Some(tag.as_str())),
+        };
+        sqlx::query_as(sql)
+            .bind(repository.as_str())
+            .bind(digest)
+            .bind(tag)
+            .fetch_optional(self.read())
+            .await
+            .map_err(DbError::at("looking up a manifest"))
     }
 
     /// One page of what is attached to a manifest, in the order of the digests.
@@ -198,7 +181,7 @@ fn stored((name, media_type, bytes): BytesRow) -> Result<StoredManifest, DbError
     Ok(StoredManifest { digest: digest(&name)?, media_type, bytes })
 }
 
-fn head((name, media_type, bytes): (String, String, i64)) -> Result<ManifestHead, DbError> {
+fn head((name, media_type, bytes): HeadRow) -> Result<ManifestHead, DbError> {
     Ok(ManifestHead { digest: digest(&name)?, media_type, size: size(bytes) })
 }
 
@@ -225,12 +208,16 @@ pub async fn put(
         .execute(&mut **tx)
         .await
         .map_err(DbError::at("recording a repository"))?;
-    sqlx::query("INSERT INTO manifest_bytes (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING")
-        .bind(&name)
-        .bind(&new.stored.bytes)
-        .execute(&mut **tx)
-        .await
-        .map_err(DbError::at("storing a manifest"))?;
+    // Bytes that rotted are replaced: these here were compared with their name a moment ago.
+    sqlx::query(
+        "INSERT INTO manifest_bytes (digest, bytes) VALUES ($1, $2) \
+         ON CONFLICT (digest) DO UPDATE SET bytes = $2 WHERE manifest_bytes.bytes <> $2",
+    )
+    .bind(&name)
+    .bind(&new.stored.bytes)
+    .execute(&mut **tx)
+    .await
+    .map_err(DbError::at("storing a manifest"))?;
     let annotations = serde_json::Value::from_iter(new.annotations.clone()).to_string();
     // The media type of the first push stays: the same bytes cannot be two things.
     sqlx::query(

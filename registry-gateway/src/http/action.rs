@@ -10,6 +10,7 @@ use nebh_oci::digest::{Algorithm, Digest};
 use nebh_oci::names::{Repository, Tag};
 
 use super::error::{Code, Refusal};
+use crate::Name;
 use crate::store::UploadId;
 
 /// Entries of one page, if the client asks for none or for more.
@@ -20,15 +21,6 @@ pub const REFERRERS_PAGE: u32 = 500;
 pub const TAGS_MAX: usize = 64;
 /// Length of a query: a hundred tags of full length.
 const QUERY_BYTES_MAX: usize = 16 << 10;
-
-/// A tag or a digest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
-    /// Found by its tag.
-    Tag(Tag),
-    /// Found by its digest.
-    Digest(Digest),
-}
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,10 +21,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::action::Name;
 use super::error::{Code, Refusal};
 use super::manifests::facts_refusal;
 use super::permit::permits_administration;
+use crate::Name;
 use crate::admit::{self, Facts};
 use crate::db::pins::{HostUse, PinKind};
 use crate::db::tags::TagState;
@@ -110,10 +110,7 @@ impl Named {
 
     /// The manifest that the name leads to.
     async fn find(&self, gateway: &Gateway) -> Result<(Digest, RawManifest), Refusal> {
-        let found = match self.name()? {
-            Name::Tag(tag) => gateway.db.manifest_by_tag(&self.repository, &tag).await?,
-            Name::Digest(digest) => gateway.db.manifest(&self.repository, &digest).await?,
-        };
+        let found = gateway.db.manifest(&self.repository, &self.name()?).await?;
         let found = found.ok_or_else(|| {
             Refusal::new(Code::ManifestUnknown, format!("there is no `{}` in `{}`", self.name, self.repository))
         })?;
@@ -242,6 +239,7 @@ async fn explain_admission(State(gateway): State<Arc<Gateway>>, Query(named): Qu
         .rule(repository)
         .ok_or_else(|| Refusal::new(Code::NameUnknown, format!("no rule matches `{repository}`")))?;
     let gathered = facts::gather(&gateway, repository, &digest, &manifest).await.map_err(facts_refusal)?;
+    let judge = gateway.judge().await?;
     let facts = Facts {
         mode: rule.admit,
         rule: rule.pattern.as_str(),
@@ -250,7 +248,8 @@ async fn explain_admission(State(gateway): State<Arc<Gateway>>, Query(named): Qu
         subject: &gathered.subject,
         layers: &gathered.layers,
         children: &gathered.children,
-        policy: gateway.policy.as_ref(),
+        cut: gathered.cut,
+        judge: &judge,
     };
     let (tag, state) = match named.name()? {
         Name::Tag(tag) => {

@@ -16,16 +16,16 @@ use nebh_oci::digest::{Algorithm, Digest};
 use nebh_oci::manifest::{Document, MANIFEST_SIZE_MAX, RawManifest};
 use nebh_oci::names::{Repository, Tag};
 
-use super::action::Name;
 use super::error::{Code, Refusal};
 use super::permit::Permit;
 use super::{Asked, digest_value, text_value};
+use crate::Name;
 use crate::admit::{self, Facts, Grant};
 use crate::db::manifests::{Lack, NewManifest, Part, StoredManifest};
 use crate::db::pins::PinKind;
 use crate::db::tags::TagState;
 use crate::db::{self, Write};
-use crate::facts::{self, FactsError};
+use crate::facts::{self, FactsError, Gathered};
 use crate::gateway::Gateway;
 use crate::settings::Mode;
 use crate::{crash, store::StoreError};
@@ -51,17 +51,10 @@ pub async fn get(
     head: bool,
 ) -> Result<Response, Refusal> {
     if head {
-        let found = match name {
-            Name::Tag(tag) => gateway.db.manifest_head_by_tag(repository, tag).await?,
-            Name::Digest(digest) => gateway.db.manifest_head(repository, digest).await?,
-        };
-        let found = found.ok_or_else(|| unknown(repository, name))?;
+        let found = gateway.db.manifest_head(repository, name).await?.ok_or_else(|| unknown(repository, name))?;
         return Ok(headers(&found.digest, &found.media_type, found.size).into_response());
     }
-    let found = match name {
-        Name::Tag(tag) => gateway.db.manifest_by_tag(repository, tag).await?,
-        Name::Digest(digest) => gateway.db.manifest(repository, digest).await?,
-    };
+    let found = gateway.db.manifest(repository, name).await?;
     let StoredManifest { digest, media_type, bytes } = found.ok_or_else(|| unknown(repository, name))?;
     if Digest::of(digest.algorithm(), &bytes) != digest {
         tracing::error!(%digest, "a manifest in the database is damaged; push it again to heal it");
@@ -264,7 +257,12 @@ async fn decide(
     if tags.is_empty() {
         return Ok(Vec::new());
     }
-    let gathered = facts::gather(gateway, repository, &name, manifest).await.map_err(facts_refusal)?;
+    // Where nothing is asked of a signature, none is looked for.
+    let gathered = match permit.mode() {
+        Mode::Open if gateway.trust.is_none() => Gathered::bare(manifest),
+        _ => facts::gather(gateway, repository, &name, manifest).await.map_err(facts_refusal)?,
+    };
+    let judge = gateway.judge().await?;
     let facts = Facts {
         mode: permit.mode(),
         rule: permit.rule(),
@@ -273,7 +271,8 @@ async fn decide(
         subject: &gathered.subject,
         layers: &gathered.layers,
         children: &gathered.children,
-        policy: gateway.policy.as_ref(),
+        cut: gathered.cut,
+        judge: &judge,
     };
     let mut decided = Vec::new();
     for tag in tags {

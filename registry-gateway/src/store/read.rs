@@ -3,9 +3,10 @@
 //! A reader of the whole blob never gets its last byte unless every byte matched the digest. A reader of a part gets
 //! it only from a file that was read whole and matched since it was last changed; the caller asks [`BlobReader::check`].
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nebh_oci::digest::{Digest, Hasher};
@@ -46,6 +47,28 @@ pub struct FileState {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+impl FileState {
+    /// From what the system says.
+    pub fn of(found: &Metadata) -> Self {
+        Self {
+            inode: found.ino(),
+            size: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    /// Whether the last change lies so long before `now` that the next one must get another time.
+    pub fn is_settled(&self, now: SystemTime, after: Duration) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else {
+            return false;
+        };
+        let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+        now.duration_since(changed).is_ok_and(|age| age > after)
+    }
 }
 
 /// A blob that is being read.
@@ -111,13 +134,7 @@ impl BlobReader {
 
 /// The state of an open file, to know later whether it is still the one that was compared.
 pub fn state(file: &File) -> std::io::Result<FileState> {
-    let found = file.metadata()?;
-    Ok(FileState {
-        inode: found.ino(),
-        size: found.len(),
-        modified: (found.mtime(), found.mtime_nsec()),
-        changed: (found.ctime(), found.ctime_nsec()),
-    })
+    file.metadata().map(|found| FileState::of(&found))
 }
 
 #[cfg(test)]

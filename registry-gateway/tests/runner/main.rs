@@ -12,4 +12,5 @@ mod commands;
 mod durability;
 mod protocol;
 mod retention;
+mod revocation;
 mod support;
