@@ -25,11 +25,16 @@ pub(super) struct Follower {
     head: Option<Head>,
     failed: BTreeMap<Digest, u32>,
     resting: BTreeSet<Digest>,
-    switched: BTreeSet<Digest>,
+    /// What the head names was asked for: once, so that nobody is overruled who then chooses otherwise.
+    asked: bool,
 }
 
 impl Follower {
     pub(super) fn head(&mut self, head: Head) {
+        // A head that is only renewed says nothing new; one that names an earlier release again does.
+        if self.head.as_ref().is_none_or(|before| before.current.digest != head.current.digest) {
+            self.asked = false;
+        }
         self.head = Some(head);
         self.resting.clear();
     }
@@ -67,7 +72,7 @@ impl<H: Host> App<H> {
             && self.is_quiet()
             && let Some(to) = self.state.prepared(&head.current.digest)
             && self.state.phase.serving() != Some(to)
-            && self.follower.switched.insert(head.current.digest)
+            && !std::mem::replace(&mut self.follower.asked, true)
         {
             let asked = Event::SwitchAsked { op: fresh_op(), to, by: Author::Follower };
             if let Err(error) = self.take(&asked) {

@@ -11,6 +11,8 @@
 mod app;
 mod follow;
 mod perform;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -13,12 +13,14 @@ use crate::machine::{Effect, Event, GenerationId, Loss, ReleaseRef, SnapshotFact
 pub struct Sim {
     world: Arc<Mutex<World>>,
     died: Arc<watch::Sender<u64>>,
+    head: Arc<watch::Sender<Option<Head>>>,
 }
 
 impl Sim {
     /// A host of this world.
     pub fn new(world: World) -> Self {
-        Self { world: Arc::new(Mutex::new(world)), died: Arc::new(watch::channel(0).0) }
+        let (died, head) = (Arc::new(watch::channel(0).0), Arc::new(watch::channel(None).0));
+        Self { world: Arc::new(Mutex::new(world)), died, head }
     }
 
     /// The world, to look at and to change.
@@ -30,6 +32,11 @@ impl Sim {
     pub fn kill(&self, generation: GenerationId) {
         self.world().running.remove(&generation);
         self.died.send_modify(|deaths| *deaths += 1);
+    }
+
+    /// The followed channel has this head from now on.
+    pub fn announce(&self, head: Head) {
+        self.head.send_replace(Some(head));
     }
 }
 
@@ -60,8 +67,16 @@ impl Host for Sim {
         found.ok_or_else(|| Trouble::new(TroubleKind::Failed, format!("there is no tag `{wanted}`")))
     }
 
-    async fn head(&self, _seen: Option<u64>) -> Head {
-        std::future::pending().await
+    async fn head(&self, seen: Option<u64>) -> Head {
+        let mut heads = self.head.subscribe();
+        let is_new =
+            |head: &Option<Head>| head.as_ref().is_some_and(|head| seen.is_none_or(|seen| head.counter > seen));
+        // The sender lives in this very host.
+        let found = heads.wait_for(is_new).await.ok().and_then(|head| head.clone());
+        match found {
+            Some(head) => head,
+            None => std::future::pending().await,
+        }
     }
 
     async fn publish(&self, snapshot: &SnapshotFacts) -> Result<(), Trouble> {
