@@ -11,7 +11,8 @@
 //! ```
 //!
 //! While the gate is held, an answered connection is frozen: its next request is not read, so it cannot reach a
-//! program that is about to stop.
+//! program that is about to stop. One that said nothing yet is taken away from the program at once: a program that reads
+//! one connection at a time would wait for it instead of stopping.
 //!
 //! Every await here is safe to drop: dropping ends the connection and gives its counts back.
 
@@ -79,7 +80,9 @@ async fn is_served(gate: &Gate, mut client: TcpStream, port: u16) -> bool {
             }
             Err(_) => return false,
         };
-        match relay(gate, &mut client, &mut program, &mut talk).await {
+        let end = relay(gate, &mut client, &mut program, &mut talk).await;
+        drop(program);
+        match end {
             End::Finished => return true,
             End::Owing => return false,
             End::Untouched => {
@@ -87,6 +90,11 @@ async fn is_served(gate: &Gate, mut client: TcpStream, port: u16) -> bool {
                 let is_same = gate.target() == Some(route.target) && !gate.is_held();
                 if is_same && silent_closes > SILENT_CLOSES_MAX {
                     return true;
+                }
+                if gate.is_held() {
+                    // It waits like one that has just come.
+                    until = Instant::now() + WAIT_MAX;
+                    continue;
                 }
                 gate.retried.fetch_add(1, SeqCst);
                 tokio::time::sleep(RETRY_AFTER).await;
@@ -183,6 +191,8 @@ impl Drop for Joint<'_> {
 enum Side {
     Client,
     Program,
+    /// Neither: the gate was held before a byte passed.
+    Gate,
 }
 
 async fn relay(gate: &Gate, client: &mut TcpStream, program: &mut TcpStream, talk: &mut Talk) -> End {
@@ -207,7 +217,7 @@ async fn relay(gate: &Gate, client: &mut TcpStream, program: &mut TcpStream, tal
     match first {
         Ok(Err(Side::Client)) | Err(Err(Side::Client)) => End::Finished,
         Ok(Ok(()) | Err(Side::Program)) => joint.finished(),
-        Err(Err(Side::Program)) => joint.end(),
+        Ok(Err(Side::Gate)) | Err(Err(Side::Program | Side::Gate)) => joint.end(),
         Err(Ok(())) if joint.may_go_on() => joint.end(),
         Err(Ok(())) => {
             // The program closed its half; what the client still says is passed on, for a while.
@@ -222,13 +232,26 @@ async fn relay(gate: &Gate, client: &mut TcpStream, program: &mut TcpStream, tal
 async fn up(joint: &Joint<'_>, from: ReadHalf<'_>, mut to: WriteHalf<'_>, talk: &mut Talk) -> Result<(), Side> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        from.readable().await.map_err(|_| Side::Client)?;
+        tokio::select! {
+            biased;
+            ready = from.readable() => ready.map_err(|_| Side::Client)?,
+            () = joint.gate.closed(), if !joint.touched.load(SeqCst) => {
+                // The program may have spoken first meanwhile.
+                if joint.touched.load(SeqCst) {
+                    continue;
+                }
+                return Err(Side::Gate);
+            }
+        }
         let owed = joint.owed.load(SeqCst);
         if !owed {
             // First counted, then looked: see `gate`.
             joint.owe(true);
             if joint.gate.is_held() {
                 joint.owe(false);
+                if !joint.touched.load(SeqCst) {
+                    return Err(Side::Gate);
+                }
                 joint.gate.released().await;
                 continue;
             }

@@ -147,6 +147,11 @@ impl Gate {
         drop(self.door.subscribe().wait_for(|door| !door.held).await);
     }
 
+    /// Waits until the gate is held.
+    pub(super) async fn closed(&self) {
+        drop(self.door.subscribe().wait_for(|door| door.held).await);
+    }
+
     /// Waits until the gate is open and leads somewhere; `None` when that takes longer than anybody waits.
     pub(super) async fn passage(&self, until: Instant) -> Option<Route> {
         if let Some(route) = self.open_route() {

@@ -295,6 +295,36 @@ async fn a_request_that_was_sent_is_never_sent_to_another_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_said_nothing_yet_does_not_keep_a_program_from_stopping() {
+    let Some(program) = Holder::start() else { return };
+    let (running, entrance) = Running::start().await;
+    let (listen, listener) = (free_port(), program.listen(8080));
+    entrance.open("shop/api", &[Port { listen, port: 8080 }]).await.unwrap();
+    entrance.route("shop/api", program.pid()).await.unwrap();
+    let mut client = TcpStream::connect(listen).unwrap();
+    // A program that reads one connection at a time.
+    let (reading, is_reading) = tokio::sync::oneshot::channel();
+    let stuck = tokio::task::spawn_blocking(move || {
+        let mut stream = listener.accept().unwrap().0;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        reading.send(()).unwrap();
+        (stream.read(&mut [0; 16]), listener)
+    });
+    is_reading.await.unwrap();
+    entrance.hold("shop/api").await.unwrap();
+    assert_eq!(entrance.drain("shop/api", Duration::from_secs(30)).await.unwrap(), 0);
+    let (read, listener) = stuck.await.unwrap();
+    assert_eq!(read.unwrap(), 0, "the program is free to stop");
+    let asking = tokio::task::spawn_blocking(move || ask(&mut client));
+    entrance.release("shop/api").await.unwrap();
+    let stop = AtomicBool::new(false);
+    tokio::task::spawn_blocking(move || answer(listener.accept().unwrap().0, "one", false, &stop)).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap(), "one");
+    assert_eq!(entrance.stats().await.unwrap().1[0].failed, 0);
+    running.task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unknown_gates_and_a_second_entrance_are_refused() {
     let (running, entrance) = Running::start().await;
     assert_eq!(
