@@ -1,11 +1,229 @@
-//! The part `base`: a Debian base with 50 packages beside mmdebstrap and buildah.
+//! The part `base`: a Debian base with 50 packages, everything fetched before, beside mmdebstrap and then buildah (or
+//! podman, where buildah is absent). Made from nothing, with one package more, and without a change.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::Bench;
-use crate::table::Section;
+use anyhow::{Context as _, Result, ensure};
+use nebh_oci::digest::Digest;
+
+use crate::command::run as command;
+use crate::machine::first_line;
+use crate::measure::{Cost, in_turn, run as measured};
+use crate::project::Project;
+use crate::table::{Goal, Line, Section};
+use crate::{Bench, say};
+
+const SUITE: &str = "trixie";
+/// What a small server of many trades has.
+const PACKAGES: &str = "apache2 bind9-dnsutils bzip2 ca-certificates cron curl dbus dnsmasq-base ethtool file git gnupg \
+    htop iproute2 iputils-ping jq less locales lsof make man-db nano netcat-openbsd nginx-light nodejs openssh-client \
+    openssl patch perl php-cli php-curl php-mbstring postgresql-client procps pv python3 python3-flask python3-numpy \
+    python3-requests redis-tools rsync ruby socat sqlite3 strace tcpdump tmux traceroute unzip wget";
+const ONE_MORE: &str = "tree";
+/// Everything but the inputs.
+const MADE: [&str; 3] = ["folders", "kept", "images"];
 
 /// Measures the part.
-pub(crate) fn run(_bench: &Bench) -> Result<Section> {
-    bail!("this part is not measured yet")
+pub(crate) fn run(bench: &Bench) -> Result<Section> {
+    ensure!(rustix::process::geteuid().is_root(), "mmdebstrap and buildah need root");
+    let folder = bench.folder("base")?;
+    say("base: locks and fetches 50 packages and one more, once");
+    let ours = Ours::new(&bench.nebh, &folder.join("project"), &bench.kept("base")?)?;
+    say("base: fetches the same for mmdebstrap, once");
+    let theirs = Theirs::new(&folder, &bench.kept("base-debs")?)?;
+    let mut kinds: [(&str, [Vec<Cost>; 2]); 3] =
+        ["50 packages from nothing", "one package more", "no change"].map(|what| (what, Default::default()));
+    for round in 0..bench.rounds(3) {
+        say(&format!("base: round {}", round + 1));
+        ours.project.forget(&MADE)?;
+        for (kind, (_, results)) in kinds.iter_mut().enumerate() {
+            let one_more = kind > 0;
+            if kind < 2 {
+                ours.commit(one_more)?;
+            }
+            let mut our_side = |_| ours.project.build();
+            let mut their_side = |_| theirs.build(one_more);
+            let done = in_turn(1, &mut [&mut our_side, &mut their_side])?;
+            for (result, costs) in results.iter_mut().zip(done) {
+                result.extend(costs);
+            }
+        }
+    }
+    let version = |name: &str| first_line(Command::new(name).arg("--version"));
+    Ok(Section {
+        title: "Base: Debian with 50 packages".to_owned(),
+        versions: vec![version("mmdebstrap"), version(theirs.assembler())],
+        lines: lines(&kinds, &format!("mmdebstrap, {}", theirs.assembler())),
+        notes: notes(&ours, &theirs)?,
+        ..Section::default()
+    })
+}
+
+fn lines(kinds: &[(&str, [Vec<Cost>; 2])], name: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (what, [ours, theirs]) in kinds {
+        let line = |what: &str, of: fn(&Cost) -> f64| {
+            let values = |costs: &[Cost]| costs.iter().map(of).collect::<Vec<f64>>();
+            Line::new(what, "s", values(ours), name, values(theirs), Goal::Times(1.0))
+        };
+        lines.push(line(what, |cost| cost.wall));
+        lines.push(line("… CPU", |cost| cost.cpu));
+    }
+    lines
+}
+
+fn notes(ours: &Ours, theirs: &Theirs) -> Result<Vec<String>> {
+    Ok(vec![
+        format!(
+            "Debian {SUITE}, everything fetched before: {} packages for us, {} for mmdebstrap, which needs the essential \
+             ones too. Its index is a local one without signatures.",
+            ours.locks.get(&false).map_or(0, |lock| lock.matches("sha256 = ").count()),
+            debs(&theirs.debs)?.len()
+        ),
+        "mmdebstrap runs dpkg and every maintainer script; ours runs none of them, and its finishers stand for the usual \
+         ones. From nothing means with the input archive alone. For the other two lines only ours keeps anything."
+            .to_owned(),
+    ])
+}
+
+struct Ours {
+    project: Project,
+    /// By whether the one more is in it.
+    locks: BTreeMap<bool, String>,
+}
+
+impl Ours {
+    fn new(nebh: &Path, folder: &Path, state: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let mut ours = Self { project: Project::new(nebh, folder, state)?, locks: BTreeMap::new() };
+        for one_more in [false, true] {
+            ours.write(one_more)?;
+            ours.project.lock(&[])?;
+            ours.locks.insert(one_more, std::fs::read_to_string(ours.project.path.join("buildspec.lock"))?);
+            ours.commit(one_more)?;
+            ours.project.fetch()?;
+        }
+        Ok(ours)
+    }
+
+    fn write(&self, one_more: bool) -> Result<()> {
+        let packages = packages(one_more);
+        let text = format!(
+            "name: bench/base\nimage: {{ base: debian/{SUITE}, packages: [{packages}], entrypoint: [/usr/bin/curl] }}\n"
+        );
+        Ok(std::fs::write(self.project.path.join("buildspec.yaml"), text)?)
+    }
+
+    fn commit(&self, one_more: bool) -> Result<()> {
+        self.write(one_more)?;
+        let lock = self.locks.get(&one_more).context("a lock")?;
+        std::fs::write(self.project.path.join("buildspec.lock"), lock)?;
+        self.project.commit()
+    }
+}
+
+fn packages(one_more: bool) -> String {
+    let more = one_more.then_some(ONE_MORE);
+    PACKAGES.split(' ').filter(|name| !name.is_empty()).chain(more).collect::<Vec<_>>().join(",")
+}
+
+struct Theirs {
+    folder: PathBuf,
+    debs: PathBuf,
+    has_buildah: bool,
+}
+
+impl Theirs {
+    fn new(folder: &Path, debs: &Path) -> Result<Self> {
+        let has_buildah = first_line(Command::new("buildah").arg("--version")).starts_with("buildah");
+        let theirs = Self { folder: folder.to_owned(), debs: debs.to_owned(), has_buildah };
+        if self::debs(debs)?.is_empty() {
+            theirs.fetch()?;
+        }
+        index(debs)?;
+        Ok(theirs)
+    }
+
+    fn assembler(&self) -> &'static str {
+        if self.has_buildah { "buildah" } else { "podman" }
+    }
+
+    /// Fetches from the mirror that this machine's own apt uses.
+    fn fetch(&self) -> Result<()> {
+        let targets = command(Command::new("apt-get").args(["indextargets", "--format", "$(CREATED_BY) $(REPO_URI)"]))?;
+        let mirror = targets.lines().filter_map(|line| line.strip_prefix("Packages "));
+        let mirror = mirror.map(|uri| uri.trim_end_matches('/')).find(|uri| uri.ends_with("/debian"));
+        let mirror = mirror.context("apt knows no mirror whose path ends in /debian")?;
+        let debs = self.debs.display();
+        let mut fetch = mmdebstrap(true);
+        fetch.args(["--skip=download/empty", "--skip=essential/unlink"]);
+        fetch.arg(format!("--customize-hook=sync-out /var/cache/apt/archives {debs}"));
+        command(fetch.arg(SUITE).arg("/dev/null").arg(format!("deb {mirror} {SUITE} main"))).map(drop)
+    }
+
+    fn build(&self, one_more: bool) -> Result<Cost> {
+        let archive = self.folder.join("base.tar");
+        let mut mmdebstrap = mmdebstrap(one_more);
+        mmdebstrap.arg(SUITE).arg(&archive).arg(format!("deb [trusted=yes] copy:{} ./", self.debs.display()));
+        let made = measured(&mut mmdebstrap)?;
+        let place = |name: &str| self.folder.join(name).display().to_string();
+        let storage =
+            format!("--root {} --runroot {} --storage-driver overlay", place("storage"), place("storage-run"));
+        let script = if self.has_buildah {
+            format!(
+                "c=$(buildah {storage} from scratch) && buildah {storage} add -q $c {} / && buildah {storage} commit -q --rm $c base",
+                archive.display()
+            )
+        } else {
+            format!("podman {storage} import -q {} base", archive.display())
+        };
+        let assembled = measured(Command::new("sh").args(["-ec", &script]))?;
+        std::fs::remove_file(&archive)?;
+        Ok(Cost {
+            wall: made.wall + assembled.wall,
+            cpu: made.cpu + assembled.cpu,
+            peak: made.peak.max(assembled.peak),
+        })
+    }
+}
+
+fn mmdebstrap(one_more: bool) -> Command {
+    let mut command = Command::new("mmdebstrap");
+    command.args(["--quiet", "--mode=root", "--variant=essential"]);
+    command.arg(format!("--include={}", packages(one_more))).env("SOURCE_DATE_EPOCH", "315532800");
+    command
+}
+
+/// The archived packages.
+fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes an index that apt reads from a folder.
+fn index(folder: &Path) -> Result<()> {
+    let mut text = String::new();
+    for path in debs(folder)? {
+        let control = command(Command::new("dpkg-deb").arg("-f").arg(&path))?;
+        let bytes = std::fs::read(&path)?;
+        let name = path.file_name().context("a name")?.to_string_lossy();
+        let _ = writeln!(
+            text,
+            "{}\nFilename: ./{name}\nSize: {}\nSHA256: {}\n",
+            control.trim_end(),
+            bytes.len(),
+            Digest::sha256(&bytes).hex()
+        );
+    }
+    Ok(std::fs::write(folder.join("Packages"), text)?)
 }

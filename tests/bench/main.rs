@@ -18,9 +18,12 @@
 
 mod base;
 mod build;
+mod command;
+mod leftovers;
 mod machine;
 mod measure;
 mod node;
+mod project;
 mod registry;
 mod server;
 mod table;
@@ -50,6 +53,7 @@ pub(crate) struct Bench {
     pub(crate) peers: PathBuf,
     /// A folder on a real disk that is gone afterwards; both sides work below it.
     pub(crate) scratch: PathBuf,
+    kept: PathBuf,
     /// Little work, to see that it runs.
     pub(crate) small: bool,
     rounds: Option<usize>,
@@ -65,6 +69,13 @@ impl Bench {
     /// Whether this line was asked for.
     pub(crate) fn wants(&self, line: &str) -> bool {
         self.only.as_deref().is_none_or(|text| line.contains(text))
+    }
+
+    /// A folder that stays from run to run.
+    pub(crate) fn kept(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.kept.join(name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(folder)
     }
 
     /// A new empty folder in the scratch.
@@ -101,7 +112,8 @@ fn main() -> Result<()> {
     let nebh = PathBuf::from(env!("CARGO_BIN_EXE_nebh"));
     let target = nebh.parent().and_then(Path::parent).context("the program lies in a target folder")?.to_owned();
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(&target)?;
-    let bench = Bench { nebh, peers: target.join("peers"), scratch: scratch.path().to_owned(), small, rounds, only };
+    let (peers, kept) = (target.join("peers"), target.join("bench"));
+    let bench = Bench { nebh, peers, scratch: scratch.path().to_owned(), kept, small, rounds, only };
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/figures.md");
     for (name, run) in PARTS {
         if !parts.is_empty() && !parts.iter().any(|part| part == name) {

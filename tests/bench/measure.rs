@@ -31,7 +31,6 @@ pub(crate) struct Cost {
     pub(crate) peak: f64,
 }
 
-#[expect(dead_code, reason = "for the parts that measure commands; the first one takes this line away")]
 /// Runs a command to its end and measures its tree. It has to succeed. One at a time: the CPU seconds are what the
 /// kernel books on us for children that ended.
 pub(crate) fn run(command: &mut Command) -> Result<Cost> {

@@ -1,0 +1,98 @@
+//! `docker build` by BuildKit with cache mounts. Its base image holds our toolchain and crates, so that it fetches
+//! nothing and compiles with the same compiler; its result holds the program alone, which is less than ours.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::Toolchain;
+use super::compiler::{COMMAND, ENVIRONMENT, SETTINGS};
+use crate::command::run;
+use crate::measure::{Cost, Watch};
+use crate::server::Server;
+
+/// dockerd of its own, with the base image.
+#[derive(Debug)]
+pub(crate) struct Docker {
+    daemon: Server,
+    socket: String,
+    file: PathBuf,
+}
+
+impl Docker {
+    /// True if there is one.
+    pub(crate) fn is_here() -> bool {
+        Path::new("/usr/sbin/dockerd").exists() && Path::new("/usr/bin/docker").exists()
+    }
+
+    /// Starts it below `folder`.
+    pub(crate) fn start(folder: &Path, tools: &Toolchain) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let socket = format!("unix://{}", folder.join("docker.sock").display());
+        let mut dockerd = Command::new("/usr/sbin/dockerd");
+        dockerd
+            .args(["--bridge", "none", "--iptables=false", "-H", &socket])
+            .arg("--data-root")
+            .arg(folder.join("root"));
+        dockerd.arg("--exec-root").arg(folder.join("run")).arg("--pidfile").arg(folder.join("pid"));
+        let daemon = Server::start(&mut dockerd, &folder.join("dockerd.log"))?;
+        let mut docker = Self { daemon, socket, file: folder.join("Dockerfile") };
+        let mut version = docker.docker(&["version"]);
+        docker.daemon.wait_until("dockerd", || version.output().is_ok_and(|output| output.status.success()))?;
+        docker.import(folder, tools)?;
+        std::fs::write(&docker.file, dockerfile())?;
+        Ok(docker)
+    }
+
+    fn import(&self, folder: &Path, tools: &Toolchain) -> Result<()> {
+        let (archive, settings) = (folder.join("base.tar"), folder.join("settings/x/.cargo"));
+        std::fs::create_dir_all(&settings)?;
+        std::fs::write(settings.join("config.toml"), SETTINGS)?;
+        let tar = |flags: &[&str], from: &Path| {
+            run(Command::new("tar").args(flags).arg(&archive).arg("-C").arg(from).arg("."))
+        };
+        tar(&["-cf"], &tools.root)?;
+        tar(&["--transform", "s,^\\./,./x/vendor/,", "-rf"], &tools.vendor)?;
+        tar(&["-rf"], &folder.join("settings"))?;
+        run(self.docker(&["import"]).arg(&archive).arg("base:1"))?;
+        Ok(std::fs::remove_file(&archive)?)
+    }
+
+    /// The client.
+    pub(crate) fn docker(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("/usr/bin/docker");
+        command.args(["-H", &self.socket]).args(words).env("DOCKER_BUILDKIT", "1");
+        command
+    }
+
+    /// Builds the work tree; counts the daemon's work, too.
+    pub(crate) fn build(&self, source: &Path) -> Result<Cost> {
+        let watch = Watch::start(&[self.daemon.id()]);
+        let client = crate::measure::run(
+            self.docker(&["build", "-q", "--network", "none", "-t", "ledger:1", "-f"]).arg(&self.file).arg(source),
+        )?;
+        let server = watch.stop();
+        Ok(Cost { wall: client.wall, cpu: client.cpu + server.cpu, peak: client.peak + server.peak })
+    }
+
+    /// Forgets what was built, and what the cache mounts hold.
+    pub(crate) fn forget(&self) -> Result<()> {
+        run(&mut self.docker(&["builder", "prune", "-a", "-f"])).map(drop)
+    }
+
+    /// Its version.
+    pub(crate) fn version(&self) -> String {
+        crate::machine::first_line(&mut self.docker(&["--version"]))
+    }
+}
+
+fn dockerfile() -> String {
+    let environment: Vec<String> = ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!(
+        "FROM base:1 AS build\nENV {}\nWORKDIR /x/src\nCOPY . .\nRUN --mount=type=cache,target=/x/target \
+         --mount=type=cache,target=/x/home {COMMAND} && cp /x/target/release/ledger /ledger\nFROM scratch\n\
+         COPY --from=build /ledger /usr/bin/ledger\nENTRYPOINT [\"/usr/bin/ledger\"]\n",
+        environment.join(" ")
+    )
+}

@@ -1,0 +1,34 @@
+//! What an agent leaves behind on purpose when it ends: containers, their attendants, the entrance, mounts. Here they end,
+//! each by what names the folder of the measurement.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Ends all that belongs to the agent whose state is `folder/node`.
+pub(crate) fn sweep(folder: &Path) {
+    let root = folder.join("node/containers");
+    for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+        let id = entry.file_name();
+        drop(Command::new("runc").arg("--root").arg(&root).args(["delete", "--force"]).arg(id).output());
+    }
+    let here = folder.to_string_lossy().into_owned();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_string_lossy().parse::<i32>().ok();
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let is_ours = String::from_utf8_lossy(&line).contains(&here);
+        if let Some(pid) = pid.filter(|_| is_ours).and_then(Pid::from_raw) {
+            // It may have ended meanwhile.
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+    }
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    below.retain(|place| place.starts_with(&here));
+    below.sort_unstable_by(|a, b| b.cmp(a));
+    for place in below {
+        let _gone = unmount(place, UnmountFlags::DETACH);
+    }
+}
