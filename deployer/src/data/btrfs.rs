@@ -39,8 +39,7 @@ impl DataDriver for Btrfs {
         }
         let made = !dataset.path.exists();
         if made {
-            btrfs(&["subvolume", "create"], &[&dataset.path])?;
-            place::own(dataset)?;
+            place.found(dataset, |at| btrfs(&["subvolume", "create"], &[at]).map(drop))?;
         }
         if !is_subvolume(&dataset.path)? {
             let path = dataset.path.display();

@@ -47,8 +47,7 @@ impl DataDriver for Copy {
         let place = Place::of(dataset);
         let made = !dataset.path.exists();
         if made {
-            fs::create_dir_all(&dataset.path).map_err(|cause| io("create", &dataset.path, cause))?;
-            place::own(dataset)?;
+            place.found(dataset, |at| fs::create_dir(at).map_err(|cause| io("create", at, cause)))?;
         }
         if !dataset.path.is_dir() {
             return Err(unfit(dataset, "it is not a folder".to_owned()));

@@ -8,6 +8,9 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::{DataError, DataName, Dataset, Done, Exchange, Held, Holdings, Identity};
 
+/// Live data that are not at their place yet.
+const NEWBORN: &str = ".newborn";
+
 /// The folders of one dataset.
 pub(super) struct Place {
     live: PathBuf,
@@ -32,6 +35,27 @@ impl Place {
         for folder in [self.snapshots(), self.timelines()] {
             fs::create_dir_all(&folder).map_err(|cause| io("create", &folder, cause))?;
         }
+        self.settle()
+    }
+
+    /// Makes live data where there is none: made beside its place by `create`, given to the program that will write it,
+    /// and only then put there, so that a crash leaves no live data that the program cannot write.
+    pub(super) fn found(
+        &self,
+        dataset: &Dataset,
+        create: impl FnOnce(&Path) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        self.make()?;
+        let newborn = self.beside.join(NEWBORN);
+        if !newborn.exists() {
+            create(&newborn)?;
+        }
+        if let Some((user, group)) = dataset.owner {
+            std::os::unix::fs::chown(&newborn, Some(user), Some(group)).map_err(|cause| io("own", &newborn, cause))?;
+        }
+        File::open(&newborn).and_then(|folder| folder.sync_all()).map_err(|cause| io("sync", &newborn, cause))?;
+        rustix::fs::renameat_with(CWD, &newborn, CWD, &self.live, RenameFlags::NOREPLACE)
+            .map_err(|cause| io("create", &self.live, cause.into()))?;
         self.settle()
     }
 
@@ -145,12 +169,6 @@ impl Place {
 pub(super) fn free_bytes(path: &Path) -> Result<u64, DataError> {
     let stat = rustix::fs::statvfs(path).map_err(|cause| io("measure", path, cause.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// Gives fresh live data to the program that will write it.
-pub(super) fn own(dataset: &Dataset) -> Result<(), DataError> {
-    let Some((user, group)) = dataset.owner else { return Ok(()) };
-    std::os::unix::fs::chown(&dataset.path, Some(user), Some(group)).map_err(|cause| io("own", &dataset.path, cause))
 }
 
 /// A file error with its nouns.

@@ -130,6 +130,32 @@ fn dataset(path: &Path) -> Dataset {
     Dataset { name: "ledger".to_owned(), path: path.to_owned(), owner: None }
 }
 
+/// A crash after the live data were made and before they were given to the program: the next look gives them.
+fn half_made_is_finished(driver: &dyn DataDriver, dataset: &Dataset, make: impl Fn(&Path)) {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root gives files to others");
+        return;
+    }
+    let beside = dataset.path.with_extension("nebh");
+    fs::create_dir_all(&beside).unwrap();
+    make(&beside.join(".newborn"));
+    assert!(driver.probe(dataset).unwrap().made);
+    let live = fs::metadata(&dataset.path).unwrap();
+    assert_eq!((live.uid(), live.gid()), dataset.owner.unwrap());
+    assert!(!beside.join(".newborn").exists());
+}
+
+#[test]
+fn live_data_are_never_there_without_their_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let owned = |folder: &Path| Dataset { owner: Some((65532, 65533)), ..dataset(&folder.join("ledger")) };
+    half_made_is_finished(&Copy::new(), &owned(folder.path()), |at| fs::create_dir(at).unwrap());
+    let Some(disk) = Disk::make("btrfs", 160) else { return };
+    half_made_is_finished(&Btrfs::new(), &owned(&disk.path()), |at| {
+        btrfs_tool(&["subvolume", "create", at.to_str().unwrap()]);
+    });
+}
+
 #[test]
 fn memory_keeps_the_contract() {
     let driver = Memory::default();
