@@ -13,7 +13,7 @@
 //! Documented choices:
 //! * as root, owners, set-id bits and `security.capability` are kept, as a container needs them; otherwise the files are
 //!   ours, and set-id bits are dropped: they would be ours too;
-//! * extended attributes other than `security.capability` and `user.*` are passed over;
+//! * extended attributes other than `security.capability` and `user.*` are passed over, and so are `user.overlay.*`;
 //! * the bytes are verified against the `DiffId` while they are unpacked, so a wrong layer is noticed at its end: on
 //!   any error the directory is rubbish, and the caller removes it.
 
@@ -28,8 +28,13 @@ use crate::manifest::RawManifest;
 use crate::media_type;
 
 mod apply;
+mod path;
 mod reader;
 mod tree;
+
+/// The largest window of a zstd frame: 128 MiB, what the zstd tool itself takes without being asked. A frame may demand
+/// two GiB of memory in its first bytes.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// What is accepted of an image. Each limit stops an archive that would fill something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +45,14 @@ pub struct UnpackLimits {
     pub entries: u64,
     /// Components of one path: a stack, and every tool that walks the tree later.
     pub path_depth: usize,
+    /// Bytes of all names of one layer: they are kept in memory until its end.
+    pub names: u64,
 }
 
 impl Default for UnpackLimits {
     fn default() -> Self {
-        Self { bytes: 64 << 30, entries: 2_000_000, path_depth: 128 }
+        // Half a million files have some forty MiB of names.
+        Self { bytes: 64 << 30, entries: 2_000_000, path_depth: 128, names: 256 << 20 }
     }
 }
 
@@ -171,7 +179,8 @@ impl Unpacker {
             Compression::None => self.apply_tar(compressed, expected),
             Compression::Gzip => self.apply_tar(flate2::read::MultiGzDecoder::new(compressed), expected),
             Compression::Zstd => {
-                let decoder = zstd::stream::read::Decoder::new(compressed).map_err(UnpackError::Read)?;
+                let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(UnpackError::Read)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(UnpackError::Read)?;
                 self.apply_tar(decoder, expected)
             }
         }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use super::reader::{Kind, Member, MemberPath, TarReader};
+use super::path::MemberPath;
+use super::reader::{Kind, Member, TarReader};
 use super::tree::Tree;
 use super::{UnpackError, UnpackSettings};
 
@@ -21,10 +22,16 @@ pub(super) fn layer<R: Read>(
     settings: &UnpackSettings,
     entries_left: u64,
 ) -> Result<u64, UnpackError> {
-    let mut layer = Layer { tree, settings, made: BTreeSet::new(), directories: BTreeMap::new() };
-    let mut entries = 0;
+    let (made, cleared, directories) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+    let mut layer = Layer { tree, settings, made, cleared, directories };
+    let (mut entries, mut names) = (0, 0);
     while let Some(member) = members.next()? {
         entries += 1;
+        names += member.path.len();
+        if names > settings.limits.names {
+            let what = "the length of all names of a layer";
+            return Err(UnpackError::TooLarge { what, limit: settings.limits.names });
+        }
         if entries > entries_left {
             return Err(UnpackError::TooLarge { what: "the number of members", limit: settings.limits.entries });
         }
@@ -39,6 +46,8 @@ struct Layer<'a> {
     settings: &'a UnpackSettings,
     /// What this layer made: whiteouts are about lower layers only, and nothing is made twice.
     made: BTreeSet<MemberPath>,
+    /// Directories that this layer said are opaque; once is enough, and listing one may be long.
+    cleared: BTreeSet<MemberPath>,
     /// Modes and times of directories are set last: a read-only one could not be filled, and filling moves its time.
     directories: BTreeMap<MemberPath, Member>,
 }
@@ -50,11 +59,14 @@ impl Layer<'_> {
             if member.kind != Kind::Directory {
                 return Err(refused(member, "the root is a directory"));
             }
-            self.directories.insert(member.path.clone(), member.clone());
+            self.directories.insert(member.path.clone(), member.metadata());
             return Ok(());
         };
         if name == OPAQUE {
-            return self.tree.remove_children(&parent, &self.made);
+            if self.cleared.insert(parent.clone()) {
+                self.tree.remove_children(&parent, &self.made)?;
+            }
+            return Ok(());
         }
         if name.starts_with(BOOKKEEPING) {
             return Ok(());
@@ -66,7 +78,7 @@ impl Layer<'_> {
         match &member.kind {
             Kind::Directory => {
                 self.tree.make_directory(&member.path)?;
-                self.directories.insert(member.path.clone(), member.clone());
+                self.directories.insert(member.path.clone(), member.metadata());
                 return Ok(());
             }
             _ if !is_new => return Err(refused(member, "the layer has it twice")),
@@ -86,7 +98,7 @@ impl Layer<'_> {
             return Err(refused(member, "a whiteout must name a file of its own directory"));
         }
         let path = parent.join(gone);
-        if self.made.iter().any(|made| made.parts().starts_with(path.parts())) {
+        if path.leads_into(&self.made) {
             return Err(refused(member, "the layer has both the file and its whiteout"));
         }
         self.tree.remove(&path)

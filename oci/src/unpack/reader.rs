@@ -6,78 +6,18 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use super::path::{MemberPath, escape};
 use super::{Counted, UnpackError};
 use crate::digest::Digest;
 
 const BLOCK: usize = 512;
-/// Names and attributes fit into a few KB; the kernel's own limit for one attribute is 64 KiB.
+/// All extension headers of one member together. Names and attributes fit into a few KB; the kernel's own limit for one
+/// attribute is 64 KiB.
 const EXTENSION_SIZE_MAX: u64 = 1 << 20;
 /// The largest size that fits into the octal field: beyond it, PAX must speak alone.
 const USTAR_SIZE_MAX: u64 = 0o77_777_777_777;
-const PATH_LENGTH_MAX: usize = 4096;
-const NAME_LENGTH_MAX: usize = 255;
-
-/// A path below the root, as components: none of them empty, `.`, `..` or with NUL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MemberPath(Vec<Vec<u8>>);
-
-impl MemberPath {
-    fn parse(bytes: &[u8], depth_max: usize) -> Result<Self, UnpackError> {
-        let refuse = |why| Err(UnpackError::Refused { member: escape(bytes), why });
-        if bytes.contains(&0) {
-            return refuse("its name contains NUL");
-        }
-        if bytes.starts_with(b"/") {
-            return refuse("its name is absolute");
-        }
-        if bytes.len() > PATH_LENGTH_MAX {
-            return refuse("its name is longer than a path may be");
-        }
-        let parts: Vec<Vec<u8>> =
-            bytes.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect();
-        if parts.iter().any(|part| part == b"..") {
-            return refuse("its name leaves the root by `..`");
-        }
-        if parts.iter().any(|part| part.len() > NAME_LENGTH_MAX) {
-            return refuse("a part of its name is longer than a name may be");
-        }
-        if parts.len() > depth_max {
-            return refuse("it lies deeper than the limit");
-        }
-        Ok(Self(parts))
-    }
-
-    /// The directory and the name in it; `None` for the root itself.
-    pub(super) fn split(&self) -> Option<(Self, &[u8])> {
-        let (name, parent) = self.0.split_last()?;
-        Some((Self(parent.to_vec()), name))
-    }
-
-    pub(super) fn join(&self, name: &[u8]) -> Self {
-        let mut parts = self.0.clone();
-        parts.push(name.to_vec());
-        Self(parts)
-    }
-
-    pub(super) fn parts(&self) -> &[Vec<u8>] {
-        &self.0
-    }
-
-    /// The text for system calls; `.` for the root.
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        if self.0.is_empty() { b".".to_vec() } else { self.0.join(&b'/') }
-    }
-}
-
-impl std::fmt::Display for MemberPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&escape(&self.bytes()))
-    }
-}
-
-pub(super) fn escape(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
-}
+/// The largest file that the system calls know. Headers can say more, in base 256.
+const SIZE_MAX: u64 = i64::MAX as u64;
 
 /// What a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +45,16 @@ pub(super) struct Member {
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+impl Member {
+    /// What is still needed when all members were made: not the attributes, which may be a MiB each.
+    pub(super) fn metadata(&self) -> Self {
+        let Self { path, kind, size, mode, uid, gid, mtime, device, .. } = self;
+        let (path, kind) = (path.clone(), kind.clone());
+        let (size, mode, uid, gid) = (*size, *mode, *uid, *gid);
+        Self { path, kind, size, mode, uid, gid, mtime: *mtime, device: *device, xattrs: BTreeMap::new() }
+    }
+}
+
 pub(super) struct TarReader<R> {
     source: Counted<R>,
     depth_max: usize,
@@ -116,6 +66,8 @@ pub(super) struct TarReader<R> {
 /// What PAX and GNU headers say about the member that follows.
 #[derive(Default)]
 struct Extensions {
+    /// Bytes of them so far.
+    size: u64,
     pax: BTreeMap<Vec<u8>, Vec<u8>>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
@@ -136,16 +88,25 @@ impl<R: Read> TarReader<R> {
             };
             let size = field(header.entry_size(), "size")?;
             match header.entry_type().as_byte() {
-                b'x' => extend(&mut extensions.pax, &self.extension(size)?)?,
+                b'x' => {
+                    let records = self.extension(size, &mut extensions)?;
+                    extend(&mut extensions.pax, &records)?;
+                }
                 b'g' => {
                     let mut global = BTreeMap::new();
-                    extend(&mut global, &self.extension(size)?)?;
+                    extend(&mut global, &self.extension(size, &mut extensions)?)?;
                     if global.keys().any(|key| key != b"comment") {
                         return Err(malformed("a global PAX header that changes all members"));
                     }
                 }
-                b'L' => once(&mut extensions.long_name, self.extension(size)?)?,
-                b'K' => once(&mut extensions.long_link, self.extension(size)?)?,
+                b'L' => {
+                    let name = self.extension(size, &mut extensions)?;
+                    once(&mut extensions.long_name, name)?;
+                }
+                b'K' => {
+                    let name = self.extension(size, &mut extensions)?;
+                    once(&mut extensions.long_link, name)?;
+                }
                 kind => return self.member(&header, kind, size, extensions).map(Some),
             }
         }
@@ -212,9 +173,12 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The content of an extension header, whole.
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, UnpackError> {
-        if size > EXTENSION_SIZE_MAX {
-            return Err(UnpackError::TooLarge { what: "an extension header", limit: EXTENSION_SIZE_MAX });
+    fn extension(&mut self, size: u64, extensions: &mut Extensions) -> Result<Vec<u8>, UnpackError> {
+        // Each counts for a block at least: empty ones without end are a flood too.
+        extensions.size = extensions.size.saturating_add(size.max(BLOCK as u64));
+        if extensions.size > EXTENSION_SIZE_MAX {
+            let what = "the extension headers of one member";
+            return Err(UnpackError::TooLarge { what, limit: EXTENSION_SIZE_MAX });
         }
         self.enter(size);
         let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
@@ -237,7 +201,7 @@ impl<R: Read> TarReader<R> {
         ustar_size: u64,
         extensions: Extensions,
     ) -> Result<Member, UnpackError> {
-        let Extensions { mut pax, long_name, long_link } = extensions;
+        let Extensions { mut pax, long_name, long_link, .. } = extensions;
         let name = one_of(pax.remove(b"path".as_slice()), long_name)?;
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = one_of(pax.remove(b"linkpath".as_slice()), long_link)?;
@@ -250,6 +214,9 @@ impl<R: Read> TarReader<R> {
             Some(pax_size) => pax_size,
             None => ustar_size,
         };
+        if size > SIZE_MAX {
+            return refuse("it is larger than any file");
+        }
         let is_directory_by_name = name.ends_with(b"/");
         let kind = match kind {
             b'0' | b'7' | 0 if is_directory_by_name => Kind::Directory,
@@ -329,7 +296,9 @@ fn extend(records: &mut BTreeMap<Vec<u8>, Vec<u8>>, mut content: &[u8]) -> Resul
     while !content.is_empty() {
         let parse = || {
             let space = content.iter().position(|b| *b == b' ')?;
-            let length: usize = std::str::from_utf8(&content[..space]).ok()?.parse().ok()?;
+            // Digits only: a sign is read by some and not by others.
+            let digits = std::str::from_utf8(&content[..space]).ok().filter(|text| is_digits(text))?;
+            let length: usize = digits.parse().ok()?;
             let record = content.get(space + 1..length)?.strip_suffix(b"\n")?;
             let equals = record.iter().position(|b| *b == b'=')?;
             Some((length, record[..equals].to_vec(), record[equals + 1..].to_vec()))
@@ -345,16 +314,20 @@ fn extend(records: &mut BTreeMap<Vec<u8>, Vec<u8>>, mut content: &[u8]) -> Resul
 
 fn number(pax: &mut BTreeMap<Vec<u8>, Vec<u8>>, key: &str) -> Result<Option<u64>, UnpackError> {
     let Some(value) = pax.remove(key.as_bytes()) else { return Ok(None) };
-    let digits = std::str::from_utf8(&value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let digits = std::str::from_utf8(&value).ok().filter(|text| is_digits(text));
     let number = digits.and_then(|text| text.parse().ok());
     number.map(Some).ok_or_else(|| UnpackError::Malformed(format!("the PAX record `{key}` is no number")))
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `-1.5` is one and a half seconds before the epoch: seconds -2 and half a second.
 fn decimal_time(text: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+    if !is_digits(fraction) || whole.starts_with('+') {
         return None;
     }
     let seconds: i64 = whole.parse().ok()?;

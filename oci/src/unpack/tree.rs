@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::reader::{Kind, Member, MemberPath, TarReader};
+use super::path::MemberPath;
+use super::reader::{Kind, Member, TarReader};
 use super::{UnpackError, UnpackSettings};
 
 /// Links are followed as they will be in the container: an absolute one starts at the root of the tree.
@@ -209,7 +210,7 @@ impl Tree {
         let names = names_in(directory.as_fd()).map_err(|error| self.failed("list", path, error))?;
         for name in names {
             let child = path.join(&name);
-            if !kept.range(&child..).next().is_some_and(|next| next.parts().starts_with(child.parts())) {
+            if !child.leads_into(kept) {
                 remove_name(directory.as_fd(), &name, 0).map_err(|error| self.failed("remove", &child, error))?;
             } else if file_type(directory.as_fd(), &name) == Ok(Some(FileType::Directory)) {
                 self.remove_children(&child, kept)?;
@@ -256,12 +257,11 @@ impl Tree {
             root: self.path.clone(),
             source,
         })?;
-        for depth in 1..=path.parts().len() {
-            let prefix = path.parts()[..depth].join(&b'/');
-            let open = || rustix::fs::openat2(&self.root, &prefix, DIRECTORY, Mode::empty(), RESOLVE);
+        for prefix in path.prefixes() {
+            let name = prefix.rsplit(|b| *b == b'/').next().unwrap_or(prefix);
+            let open = || rustix::fs::openat2(&self.root, prefix, DIRECTORY, Mode::empty(), RESOLVE);
             let next = match open() {
-                Err(Errno::NOENT) => rustix::fs::mkdirat(&directory, path.parts()[depth - 1].as_slice(), IMPLIED_MODE)
-                    .and_then(|()| open()),
+                Err(Errno::NOENT) => rustix::fs::mkdirat(&directory, name, IMPLIED_MODE).and_then(|()| open()),
                 outcome => outcome,
             };
             directory = next.map_err(|error| self.failed("make the parents of", path, error))?;
@@ -341,6 +341,8 @@ fn times(member: &Member) -> Timestamps {
 
 fn wanted_xattrs<'a>(member: &'a Member, settings: &UnpackSettings) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     let capabilities = settings.keep_owners;
-    let wanted = move |name: &[u8]| name.starts_with(b"user.") || (capabilities && name == b"security.capability");
+    // `user.overlay.*` are orders to an overlay that is mounted on the tree, not the image's attributes.
+    let is_user = |name: &[u8]| name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+    let wanted = move |name: &[u8]| is_user(name) || (capabilities && name == b"security.capability");
     member.xattrs.iter().filter(move |(name, _)| wanted(name)).map(|(name, value)| (name.as_slice(), value.as_slice()))
 }
