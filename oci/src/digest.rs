@@ -144,7 +144,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        crate::names::from_text(deserializer)
+        crate::text::from_text(deserializer)
     }
 }
 

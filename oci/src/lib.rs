@@ -28,4 +28,5 @@ pub mod manifest;
 pub mod media_type;
 pub mod names;
 pub mod runtime;
+mod text;
 pub mod unpack;

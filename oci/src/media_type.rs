@@ -141,7 +141,7 @@ impl Serialize for MediaType {
 
 impl<'de> Deserialize<'de> for MediaType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        crate::names::from_text(deserializer)
+        crate::text::from_text(deserializer)
     }
 }
 

@@ -17,6 +17,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::{Digest, DigestError};
+use crate::text::from_text;
 
 /// The specification leaves the bound to the registries; all of the large ones use 255 for the repository name.
 pub const REPOSITORY_LENGTH_MAX: usize = 255;
@@ -296,16 +297,6 @@ impl fmt::Display for Reference {
         self.tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))?;
         self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
     }
-}
-
-/// Reads any name through its one parser.
-pub(crate) fn from_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: FromStr<Err: fmt::Display>,
-    D: Deserializer<'de>,
-{
-    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-    text.parse().map_err(serde::de::Error::custom)
 }
 
 macro_rules! display_of_text {

@@ -4,6 +4,9 @@
 #[path = "runner/faults.rs"]
 mod faults;
 #[cfg(test)]
+#[path = "runner/hostile.rs"]
+mod hostile;
+#[cfg(test)]
 #[path = "runner/peer.rs"]
 mod peer;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::error::{ClientError, ClientErrorKind};
 use super::http::Call;
 use super::partial::Partial;
 use super::retry::Setback;
-use super::transport::{next_chunk, read_capped};
+use super::transport::{Pace, next_chunk, read_capped};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::names::RepositoryAddress;
@@ -145,8 +145,9 @@ impl Client {
         let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
         // Dropping this future closes the channel, and with that the thread ends too.
         let writer = tokio::task::spawn_blocking(move || write_all(partial, chunks));
+        let mut pace = Pace::new(self.inner.http.idle_timeout());
         let outcome = loop {
-            match next_chunk(&mut response, self.inner.http.idle_timeout()).await {
+            match next_chunk(&mut response, &mut pace).await {
                 Ok(Some(chunk)) => {
                     received += chunk.len() as u64;
                     if received > size {

@@ -1,6 +1,7 @@
 //! Whole images between a layout on disk and a registry: blobs in parallel, manifests after what they name.
 
-// Boxed: the compiler cannot see that futures made by a closure over references may go to another thread.
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
@@ -9,11 +10,22 @@ use super::error::{ClientError, ClientErrorKind, chain};
 use super::manifests::ManifestName;
 use crate::digest::Digest;
 use crate::layout::{Layout, LayoutError};
-use crate::manifest::{Descriptor, Document, RawManifest};
+use crate::manifest::{Descriptor, RawManifest};
 use crate::names::{RepositoryAddress, Tag};
 
 /// An index of indexes of images; nobody nests deeper.
 const NESTING_MAX: usize = 3;
+/// Manifests of one image, at all levels together: platforms and attestations, or the parts of a release.
+const FAMILY_MAX: usize = 1024;
+/// And all their bytes: they are held until everything below is moved.
+const FAMILY_SIZE_MAX: u64 = 64 << 20;
+
+/// Where manifests are read.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Layout(&'a Layout),
+    Registry,
+}
 
 impl Client {
     /// Pushes an image, or an index with all of its children, from a layout; `tag` goes on the outermost manifest, last.
@@ -24,40 +36,17 @@ impl Client {
         digest: &Digest,
         tag: Option<&Tag>,
     ) -> Result<RawManifest, ClientError> {
-        let manifest = layout.manifest(digest).map_err(|error| local("push image", address, digest, &error))?;
-        self.push_parts(address, layout, &manifest, NESTING_MAX).await?;
+        let (manifest, below) = self.family(address, Source::Layout(layout), digest).await?;
+        let push = |blob: Descriptor| async move {
+            self.push_blob_file(address, &blob, &layout.blob_path(&blob.digest)).await
+        };
+        for child in &below {
+            self.each(blobs(child), push).await?;
+            self.put_manifest(address, child, ManifestName::Digest(child.digest())).await?;
+        }
+        self.each(blobs(&manifest), push).await?;
         self.push_manifest(address, &manifest, tag).await?;
         Ok(manifest)
-    }
-
-    async fn push_parts(
-        &self,
-        address: &RepositoryAddress,
-        layout: &Layout,
-        manifest: &RawManifest,
-        nesting: usize,
-    ) -> Result<(), ClientError> {
-        match manifest.document() {
-            Document::Image(image) => {
-                let blobs = distinct(std::iter::once(&image.config).chain(&image.layers));
-                let mut pushes: Vec<BoxFuture<'_, _>> = Vec::with_capacity(blobs.len());
-                for blob in blobs {
-                    let push = async move { self.push_blob_file(address, blob, &layout.blob_path(&blob.digest)).await };
-                    pushes.push(push.boxed());
-                }
-                futures_util::stream::iter(pushes).buffer_unordered(self.parallel()).try_collect().await
-            }
-            Document::Index(index) => {
-                let nesting = deeper(nesting, address, manifest)?;
-                for child in distinct(&index.manifests) {
-                    let read = layout.manifest(&child.digest);
-                    let child = read.map_err(|error| local("push image", address, &child.digest, &error))?;
-                    Box::pin(self.push_parts(address, layout, &child, nesting)).await?;
-                    self.put_manifest(address, &child, ManifestName::Digest(child.digest())).await?;
-                }
-                Ok(())
-            }
-        }
     }
 
     /// Pulls an image, or an index with all of its children, into a layout. What is there is not fetched again; the
@@ -68,46 +57,89 @@ impl Client {
         digest: &Digest,
         layout: &Layout,
     ) -> Result<RawManifest, ClientError> {
-        let manifest = self.manifest(address, digest).await?;
-        self.pull_parts(address, layout, &manifest, NESTING_MAX).await?;
+        let (manifest, below) = self.family(address, Source::Registry, digest).await?;
+        let missing = |manifest: &RawManifest| {
+            blobs(manifest).into_iter().filter(|blob| layout.has(&blob.digest) != Some(blob.size)).collect()
+        };
+        let fetch = |blob: Descriptor| async move {
+            let (temporary, dest) = (layout.temporary(), layout.blob_path(&blob.digest));
+            self.fetch_blob_by_way_of(address, &blob, &temporary, &dest).await
+        };
+        for child in below {
+            self.each(missing(&child), fetch).await?;
+            let (layout, digest) = (layout.clone(), *child.digest());
+            let store = move || layout.put_stream(child.bytes(), &child.descriptor());
+            on_disk("pull image", address, &digest, store).await?;
+        }
+        self.each(missing(&manifest), fetch).await?;
         let (layout, stored) = (layout.clone(), manifest.clone());
         on_disk("pull image", address, digest, move || layout.put_manifest(&stored, None)).await?;
         Ok(manifest)
     }
 
-    async fn pull_parts(
+    /// A manifest, and all that are below it: each once, however many indexes name it, and each after what it names.
+    async fn family(
         &self,
         address: &RepositoryAddress,
-        layout: &Layout,
-        manifest: &RawManifest,
-        nesting: usize,
-    ) -> Result<(), ClientError> {
-        match manifest.document() {
-            Document::Image(image) => {
-                let blobs = distinct(std::iter::once(&image.config).chain(&image.layers));
-                let missing = blobs.into_iter().filter(|blob| layout.has(&blob.digest) != Some(blob.size));
-                let mut fetches: Vec<BoxFuture<'_, _>> = Vec::new();
-                for blob in missing {
-                    let fetch = async move {
-                        let (temporary, dest) = (layout.temporary(), layout.blob_path(&blob.digest));
-                        self.fetch_blob_by_way_of(address, blob, &temporary, &dest).await
-                    };
-                    fetches.push(fetch.boxed());
+        source: Source<'_>,
+        top: &Digest,
+    ) -> Result<(RawManifest, Vec<RawManifest>), ClientError> {
+        let manifest = self.read_manifest(address, source, top).await?;
+        let mut found: BTreeMap<Digest, RawManifest> = BTreeMap::new();
+        // Level by level; what is named at two levels belongs to the deeper one.
+        let mut order: Vec<Digest> = Vec::new();
+        let mut size = manifest.size();
+        let mut level = children(&manifest);
+        for _ in 0..NESTING_MAX {
+            let mut next = BTreeSet::new();
+            for digest in &level {
+                if !found.contains_key(digest) {
+                    if found.len() == FAMILY_MAX {
+                        return Err(too_large("manifests of one image", FAMILY_MAX as u64, address, top));
+                    }
+                    let child = self.read_manifest(address, source, digest).await?;
+                    size += child.size();
+                    if size > FAMILY_SIZE_MAX {
+                        let what = "bytes of the manifests of one image";
+                        return Err(too_large(what, FAMILY_SIZE_MAX, address, top));
+                    }
+                    found.insert(*digest, child);
                 }
-                futures_util::stream::iter(fetches).buffer_unordered(self.parallel()).try_collect().await
+                next.extend(found.get(digest).map(children).unwrap_or_default());
             }
-            Document::Index(index) => {
-                let nesting = deeper(nesting, address, manifest)?;
-                for child in distinct(&index.manifests) {
-                    let child = self.manifest(address, &child.digest).await?;
-                    Box::pin(self.pull_parts(address, layout, &child, nesting)).await?;
-                    let (layout, digest) = (layout.clone(), *child.digest());
-                    let store = move || layout.put_stream(child.bytes(), &child.descriptor());
-                    on_disk("pull image", address, &digest, store).await?;
-                }
-                Ok(())
-            }
+            order.retain(|digest| !level.contains(digest));
+            order.extend(level);
+            level = next;
         }
+        if !level.is_empty() {
+            return Err(too_large("nesting of indexes", NESTING_MAX as u64, address, top));
+        }
+        let below = order.iter().rev().filter_map(|digest| found.remove(digest)).collect();
+        Ok((manifest, below))
+    }
+
+    async fn read_manifest(
+        &self,
+        address: &RepositoryAddress,
+        source: Source<'_>,
+        digest: &Digest,
+    ) -> Result<RawManifest, ClientError> {
+        match source {
+            Source::Layout(layout) => {
+                layout.manifest(digest).map_err(|error| local("push image", address, digest, &error))
+            }
+            Source::Registry => self.manifest(address, digest).await,
+        }
+    }
+
+    /// Moves blobs, several at once.
+    async fn each<F>(&self, blobs: Vec<Descriptor>, work: impl Fn(Descriptor) -> F) -> Result<(), ClientError>
+    where
+        F: Future<Output = Result<(), ClientError>> + Send,
+    {
+        // Boxed: the compiler cannot see that futures made by a closure over references may go to another thread.
+        let moves: Vec<BoxFuture<'_, _>> = blobs.into_iter().map(|blob| work(blob).boxed()).collect();
+        futures_util::stream::iter(moves).buffer_unordered(self.parallel()).try_collect().await
     }
 
     fn parallel(&self) -> usize {
@@ -115,17 +147,20 @@ impl Client {
     }
 }
 
-/// Each digest once: the empty layer stands in many images twice.
-fn distinct<'a>(blobs: impl IntoIterator<Item = &'a Descriptor>) -> Vec<&'a Descriptor> {
-    let mut seen = std::collections::BTreeSet::new();
-    blobs.into_iter().filter(|blob| seen.insert(blob.digest)).collect()
+fn children(manifest: &RawManifest) -> BTreeSet<Digest> {
+    let children = manifest.index().map(|index| index.manifests.iter().map(|child| child.digest).collect());
+    children.unwrap_or_default()
 }
 
-fn deeper(nesting: usize, address: &RepositoryAddress, manifest: &RawManifest) -> Result<usize, ClientError> {
-    nesting.checked_sub(1).ok_or_else(|| {
-        let kind = ClientErrorKind::TooLarge { what: "nesting of indexes", limit: NESTING_MAX as u64 };
-        ClientError::new(kind, "walk through", address, manifest.digest())
-    })
+/// Config and layers, each digest once: the empty layer stands in many images twice.
+fn blobs(manifest: &RawManifest) -> Vec<Descriptor> {
+    let mut seen = BTreeSet::new();
+    let named = manifest.image().into_iter().flat_map(|image| std::iter::once(&image.config).chain(&image.layers));
+    named.filter(|blob| seen.insert(blob.digest)).cloned().collect()
+}
+
+fn too_large(what: &'static str, limit: u64, address: &RepositoryAddress, top: &Digest) -> ClientError {
+    ClientError::new(ClientErrorKind::TooLarge { what, limit }, "walk through", address, top)
 }
 
 fn local(action: &'static str, address: &RepositoryAddress, digest: &Digest, error: &LayoutError) -> ClientError {

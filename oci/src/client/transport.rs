@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{RequestBuilder, Response};
+use tokio::time::Instant;
 use url::Url;
 
 use super::error::{ClientErrorKind, chain};
@@ -134,7 +135,8 @@ pub(super) async fn read_capped(
         return Err(too_large);
     }
     let mut body = Vec::new();
-    while let Some(chunk) = next_chunk(&mut response, idle).await? {
+    let mut pace = Pace::new(idle);
+    while let Some(chunk) = next_chunk(&mut response, &mut pace).await? {
         if body.len() + chunk.len() > cap {
             return Err(too_large);
         }
@@ -143,11 +145,42 @@ pub(super) async fn read_capped(
     Ok(body)
 }
 
+/// How long a body may still be silent, or as good as silent: each span must bring [`PACE_BYTES`].
+#[derive(Debug)]
+pub(super) struct Pace {
+    span: Duration,
+    until: Instant,
+    bytes: usize,
+}
+
+/// Slower than this for a whole span, and nothing honest is at the other end (a registry that drips its answer keeps a
+/// host from its update without ever failing).
+const PACE_BYTES: usize = 4 << 10;
+
+impl Pace {
+    pub(super) fn new(span: Duration) -> Self {
+        Self { span, until: Instant::now() + span, bytes: 0 }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= PACE_BYTES {
+            *self = Self::new(self.span);
+        }
+    }
+}
+
 /// The next piece of the body; silence and broken connections are both "unreachable".
-pub(super) async fn next_chunk(response: &mut Response, idle: Duration) -> Result<Option<Bytes>, ClientErrorKind> {
-    match tokio::time::timeout(idle, response.chunk()).await {
-        Ok(Ok(chunk)) => Ok(chunk),
+pub(super) async fn next_chunk(response: &mut Response, pace: &mut Pace) -> Result<Option<Bytes>, ClientErrorKind> {
+    match tokio::time::timeout_at(pace.until, response.chunk()).await {
+        Ok(Ok(chunk)) => {
+            pace.count(chunk.as_ref().map_or(0, Bytes::len));
+            Ok(chunk)
+        }
         Ok(Err(error)) => Err(ClientErrorKind::Unreachable { message: chain(&error.without_url()) }),
-        Err(_) => Err(ClientErrorKind::Unreachable { message: format!("silent for {} s", idle.as_secs()) }),
+        Err(_) => {
+            let message = format!("silent, or as good as silent, for {} s", pace.span.as_secs());
+            Err(ClientErrorKind::Unreachable { message })
+        }
     }
 }

@@ -17,20 +17,22 @@ use crate::peer::{client, quick};
 
 /// What was asked: method, path with query, and two headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Asked {
-    what: String,
+pub(crate) struct Asked {
+    pub(crate) what: String,
     range: Option<String>,
     authorization: Option<String>,
 }
 
-struct Liar {
+pub(crate) struct Liar {
     port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Liar {
     /// Serves whatever `answer` says to the n-th request (from 0) and its method and path.
-    async fn start(answer: impl Fn(usize, &str, u16) -> Response<Body> + Clone + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        answer: impl Fn(usize, &str, u16) -> Response<Body> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -58,20 +60,20 @@ impl Liar {
         Self { port, asked }
     }
 
-    fn address(&self) -> RepositoryAddress {
+    pub(crate) fn address(&self) -> RepositoryAddress {
         format!("127.0.0.1:{}/a", self.port).parse().unwrap()
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }
 
-fn status(code: u16, text: &str) -> Response<Body> {
+pub(crate) fn status(code: u16, text: &str) -> Response<Body> {
     (StatusCode::from_u16(code).unwrap(), text.to_owned()).into_response()
 }
 
-fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
+pub(crate) fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::builder().status(code);
     for (name, value) in headers {
         response = response.header(*name, *value);
