@@ -9,6 +9,7 @@
 mod build_service;
 mod clients;
 mod crash;
+mod docs;
 mod failures;
 mod peers;
 mod storm;
