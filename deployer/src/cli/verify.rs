@@ -160,7 +160,7 @@ fn unfetched(error: &ClientError) -> Failure {
     if error.is_tampered() {
         Failure::new(Exit::Refused, format!("{}: tampered with", error.address()))
             .because(error)
-            .next("do not run it; ask the registry's operator for `nebh gateway scrub`, and compare with another copy")
+            .next("do not run it; compare with another copy, and ask the registry's operator to look at its disk")
     } else if error.is_unreachable() {
         Failure::new(Exit::Unreachable, format!("{} does not answer", error.address().registry()))
             .because(error)
