@@ -7,6 +7,7 @@ use nebh_builder::spec::Buildspec;
 use nebh_builder::upstream::UpstreamSettings;
 use nebh_deployer::settings::Settings as NodeSettings;
 use nebh_gateway::settings::Settings as GatewaySettings;
+use nebh_oci::json::parse_strict;
 use nebh_trust::channel::ChannelHead;
 use nebh_trust::data::DataSnapshotManifest;
 use nebh_trust::key::PrivateKey;
@@ -32,8 +33,10 @@ const KINDS: &[(&str, fn(&str) -> Result<(), String>)] = &[
         NodeSettings::parse("node.yaml", text, Path::new("/etc/nebh"), state).map(drop).map_err(|e| e.to_string())
     }),
     ("upstreams", |text| UpstreamSettings::parse("settings.yaml", text).map(drop).map_err(|error| error.to_string())),
-    ("channel head", |text| whole::<ChannelHead>(text)),
-    ("data snapshot", |text| whole::<DataSnapshotManifest>(text)),
+    ("channel head", |text| parse_strict::<ChannelHead>(text.as_bytes()).map(drop).map_err(|error| error.to_string())),
+    ("data snapshot", |text| {
+        parse_strict::<DataSnapshotManifest>(text.as_bytes()).map(drop).map_err(|error| error.to_string())
+    }),
 ];
 
 /// True if blocks of this kind can be read.
@@ -48,10 +51,6 @@ fn policy(text: &str) -> Result<(), String> {
         key.public().to_pem().map_err(|error| error.to_string())
     };
     TrustPolicy::parse("trust.yaml", text, &mut key).map(drop).map_err(|error| error.to_string())
-}
-
-fn whole<T: serde::de::DeserializeOwned>(text: &str) -> Result<(), String> {
-    nebh_oci::json::parse_strict::<T>(text.as_bytes()).map(drop).map_err(|error| error.to_string())
 }
 
 #[test]
