@@ -32,7 +32,10 @@ fn known() -> BTreeMap<String, Known> {
     let mut asked = vec![String::new()];
     while let Some(path) = asked.pop() {
         let help = succeed(nebh().args(path.split_whitespace()).arg("-h"));
-        let (command, below) = read_help(&help);
+        let (mut command, below) = read_help(&help);
+        if path.is_empty() {
+            command.flags.remove("--version");
+        }
         asked.extend(below.iter().map(|name| format!("{path} {name}").trim().to_owned()));
         all.insert(path, command);
     }
@@ -57,9 +60,7 @@ fn read_help(help: &str) -> (Known, Vec<String>) {
         command.variables.extend(variables.map(str::to_owned));
     }
     command.is_group = !below.is_empty();
-    for claps in CLAPS {
-        command.flags.remove(*claps);
-    }
+    command.flags.remove("--help");
     (command, below)
 }
 
@@ -242,7 +243,7 @@ fn sources() -> Vec<(String, String)> {
             let path = entry.path();
             if path.is_dir() {
                 folders.extend((entry.file_name() != "tests").then_some(path));
-            } else if entry.file_name() != "tests.rs" {
+            } else if path.extension().is_some_and(|end| end == "rs") && entry.file_name() != "tests.rs" {
                 let text = std::fs::read_to_string(&path).expect("a source");
                 let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
                 sources.push((path.strip_prefix(super::root()).expect("below").display().to_string(), text));

@@ -211,7 +211,9 @@ impl std::error::Error for Rejection {}
 
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
-        let failure = Self::new(Exit::Refused, rejection.what()).next(rejection.next());
+        // The name stands in every refusal, so that a script need not know the sentence.
+        let failure =
+            Self::new(Exit::Refused, format!("{} [{}]", rejection.what(), rejection.kind)).next(rejection.next());
         match rejection.why() {
             Some(why) => failure.why(why),
             None => failure,
@@ -244,7 +246,7 @@ mod tests {
             .demand("rule 1 (`shop/*`) demands role `builder`");
         let failure = Failure::from(rejection);
         assert_eq!(failure.exit, Exit::Refused);
-        assert!(failure.what.ends_with("is unsigned"), "{failure}");
+        assert!(failure.what.ends_with("is unsigned [unsigned]"), "{failure}");
         assert!(failure.why.unwrap().contains("rule 1") && failure.next.unwrap().contains("nebh sign"));
     }
 }

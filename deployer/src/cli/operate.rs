@@ -11,17 +11,24 @@ use crate::machine::{AppName, GenerationId, OpId, Outcome, RollbackWish};
 /// `nebh node prepare`
 pub(super) async fn prepare(globals: &Globals, app: Option<AppName>, to: Option<String>) -> Result<(), Failure> {
     let (agent, out) = (agent(globals)?, Out::new(globals));
-    let (_, generation) = make_ready(&agent, wire::Prepare { app, to, mix: None }, out).await?;
-    out.result("", &json!({ "version": 1, "kind": "prepared", "generation": generation }), &generation.to_string());
+    let (status, generation) = ready(&agent, wire::Prepare { app, to, mix: None }, out).await?;
+    let text = sentence::prepared(&status.state, generation);
+    out.result(&text, &json!({ "version": 1, "kind": "prepared", "generation": generation }), &generation.to_string());
     Ok(())
 }
 
 /// Prepares and waits for the end of it.
-async fn make_ready(agent: &Agent, asked: wire::Prepare, out: Out) -> Result<(AppStatus, GenerationId), Failure> {
+async fn ready(agent: &Agent, asked: wire::Prepare, out: Out) -> Result<(AppStatus, GenerationId), Failure> {
     let Taken { app, seq, generation, .. } = agent.post(wire::PREPARE, &asked).await??;
     let status = watch::prepared(agent, &app, seq, generation, out).await?;
-    out.note(&sentence::prepared(&status.state, generation));
     Ok((status, generation))
+}
+
+/// The same as the first half of something else: said on the way.
+async fn make_ready(agent: &Agent, asked: wire::Prepare, out: Out) -> Result<GenerationId, Failure> {
+    let (status, generation) = ready(agent, asked, out).await?;
+    out.note(&sentence::prepared(&status.state, generation));
+    Ok(generation)
 }
 
 /// `nebh node switch`
@@ -36,7 +43,7 @@ pub(super) async fn switch(
     let taken: Taken = match agent.post(wire::SWITCH, &wish).await? {
         Ok(taken) => taken,
         Err(fault) if fault.unprepared && to.is_some() => {
-            let (_, generation) = make_ready(&agent, wire::Prepare { app, to, mix: None }, out).await?;
+            let generation = make_ready(&agent, wire::Prepare { app, to, mix: None }, out).await?;
             wish.to = Some(generation.to_string());
             agent.post(wire::SWITCH, &wish).await??
         }
@@ -69,7 +76,7 @@ pub(super) async fn rollback(globals: &Globals, app: Option<AppName>, want: Roll
         Err(fault) if fault.unprepared => {
             let planned: Planned = agent.post(wire::ROLLBACK_PLAN, &wish).await??;
             let asked = wire::Prepare { app, to: None, mix: planned.mix };
-            let (_, generation) = make_ready(&agent, asked, out).await?;
+            let generation = make_ready(&agent, asked, out).await?;
             wish.want.to = Some(generation);
             agent.post(wire::ROLLBACK, &wish).await??
         }
