@@ -22,6 +22,7 @@ pub mod archive;
 pub mod assembly;
 pub mod channel;
 pub mod cli;
+pub mod crash;
 pub mod debian;
 pub mod event;
 pub mod fetch;

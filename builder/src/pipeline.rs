@@ -17,6 +17,7 @@ use nebh_oci::manifest::RawManifest;
 
 use crate::archive::InputArchive;
 use crate::assembly::{FileTree, Spill, write_layer};
+use crate::crash;
 use crate::event::{BuildEvent, Events};
 use crate::image::{NamedLayer, image};
 use crate::lock::{LOCK_FILE, Lock};
@@ -126,7 +127,9 @@ pub async fn build(
         Build { checkout: &checkout, lock: &lock, plan: &plan, store, inputs: &inputs, work: store.work()?, events };
     let application = making.steps().await?;
     let manifest = blocking(|| making.assemble(&application))?;
+    crash::point("image-made");
     store.keep("plans", &digest, manifest.digest())?;
+    crash::point("image-kept");
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     events.send(BuildEvent::Built { plan: digest, image: *manifest.digest(), millis });
     Ok(answer(manifest, false))

@@ -19,7 +19,7 @@ use nebh_trust::sbom::{self, Component, Described};
 use nebh_trust::signing::{self, SigningError};
 use nebh_trust::statement::{CYCLONEDX_BOM, SLSA_PROVENANCE_V1, SPDX_DOCUMENT};
 
-use crate::registry;
+use crate::{crash, registry};
 
 pub mod built;
 pub mod provenance;
@@ -64,8 +64,10 @@ pub async fn publish(client: &Client, publication: &Publication<'_>) -> Result<(
 pub async fn put(client: &Client, to: &RepositoryAddress, manifest: &RawManifest, tags: &[Tag]) -> Result<(), Failure> {
     let failed = |error| registry::failure(&error);
     client.push_manifest(to, manifest, None).await.map_err(failed)?;
+    crash::point("manifest-pushed");
     for tag in tags {
         client.push_manifest(to, manifest, Some(tag)).await.map_err(failed)?;
+        crash::point("tag-pushed");
     }
     Ok(())
 }
@@ -78,6 +80,7 @@ async fn push_blobs(client: &Client, publication: &Publication<'_>) -> Result<()
     for blob in image.layers.iter().chain([&image.config]) {
         let file = publication.layout.blob_path(&blob.digest);
         client.push_blob_file(publication.to, blob, &file).await.map_err(|error| registry::failure(&error))?;
+        crash::point("blob-pushed");
     }
     Ok(())
 }
@@ -110,6 +113,7 @@ pub async fn sign(
     }
     for artifact in &artifacts {
         client.push_artifact(to, artifact).await.map_err(failed)?;
+        crash::point("signature-pushed");
     }
     Ok(())
 }
@@ -143,6 +147,7 @@ async fn attest(client: &Client, publication: &Publication<'_>) -> Result<(), Fa
     artifacts.retain(|artifact| known.iter().all(|one| one.manifest.digest() != artifact.manifest.digest()));
     for artifact in &artifacts {
         client.push_artifact(to, artifact).await.map_err(|error| registry::failure(&error))?;
+        crash::point("attestation-pushed");
     }
     Ok(())
 }

@@ -1,27 +1,55 @@
-//! Crash points: where a test may end the agent as `kill -9` would. In builds for use nothing here does anything.
+//! The crash points of the agent and of the entrance (see `nebh_face::crash`).
 //!
-//! `NEBH_CRASH_POINT=<record>:before|after` or `NEBH_CRASH_POINT=effect-<effect>:before|after`, honoured only with
-//! `debug_assertions`. `before` a record means: decided, not written down. `after`: written down, nothing done.
+//! `<record>:before` is decided and not written down, `<record>:after` written down and nothing done of it yet.
+//! `effect-<effect>:…` and `entrance-<order>:…` stand around what is performed; the rest of the entrance's points lie on
+//! the way of one connection, and of its note.
 
-/// On which side of a record or effect.
+use crate::machine::Record;
+
+/// Effects of the row and of the shelf; what the agent does by itself (wait, watch, report) has no end to die at.
+const EFFECTS: [&str; 9] =
+    ["prepare", "remove", "hold", "stop", "snapshot", "exchange", "start", "check-alive", "open"];
+/// What the agent orders of the entrance while an application changes.
+const ORDERS: [&str; 5] = ["open", "route", "hold", "drain", "release"];
+/// On the way of a connection: taken, joined to the program, a piece of a request passed on, a piece of an answer. And the
+/// note half written, and an entrance that came back and does not answer its agent yet.
+const ENTRANCE: [&str; 6] = [
+    "entrance-accepted",
+    "entrance-joined",
+    "entrance-asked",
+    "entrance-answered",
+    "entrance-note-half",
+    "entrance-came-back",
+];
+
+/// On which side of a record, an effect or an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Before,
     After,
 }
 
-/// Ends the process here if a test asked for it.
+/// Every point.
+pub fn points() -> Vec<String> {
+    let records = Record::ALL.iter().map(|record| record.name().to_owned());
+    let effects = EFFECTS.iter().map(|name| format!("effect-{name}"));
+    let orders = ORDERS.iter().map(|name| format!("entrance-{name}"));
+    let sided = records.chain(effects).chain(orders);
+    let sided = sided.flat_map(|name| [format!("{name}:before"), format!("{name}:after")]);
+    sided.chain(ENTRANCE.iter().map(|name| (*name).to_owned())).collect()
+}
+
+/// Dies on this side of a record (`kind` is empty), an effect or an order if a test asked for it.
 pub(crate) fn point(kind: &str, name: &str, side: Side) {
-    if cfg!(debug_assertions)
-        && let Ok(asked) = std::env::var("NEBH_CRASH_POINT")
-    {
-        let side = match side {
-            Side::Before => "before",
-            Side::After => "after",
-        };
-        if asked == format!("{kind}{name}:{side}") {
-            tracing::warn!(point = asked, "crash point");
-            std::process::abort();
-        }
-    }
+    let side = match side {
+        Side::Before => "before",
+        Side::After => "after",
+    };
+    nebh_face::crash::point(&format!("{kind}{name}:{side}"));
+}
+
+/// Dies at a point of the entrance that has no sides.
+pub(crate) fn entrance(name: &'static str) {
+    debug_assert!(ENTRANCE.contains(&name), "{name} is not listed");
+    nebh_face::crash::point(name);
 }

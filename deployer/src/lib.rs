@@ -17,7 +17,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod container;
-mod crash;
+pub mod crash;
 pub mod data;
 pub mod entrance;
 pub mod host;

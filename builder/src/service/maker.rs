@@ -27,7 +27,7 @@ use crate::pipeline::{BuildOptions, BuiltImage, build};
 use crate::publish::{self, Publication, provenance};
 use crate::source::{Checkout, Revision};
 use crate::store::Store;
-use crate::{channel, registry, release};
+use crate::{channel, crash, registry, release};
 
 /// Longest tag that a branch gives: what a registry takes.
 const TAG_LENGTH_MAX: usize = 128;
@@ -179,6 +179,7 @@ impl Pipeline {
             ],
         };
         let checkout = self.checkout(project, asked).await?;
+        crash::point("commit-read");
         let image = build(checkout, &self.store, &self.options, events).await?;
         let tags = self.publish(made, &image, &names).await?;
         let release = match names.into_iter().next() {

@@ -25,6 +25,8 @@ mod tests;
 pub use rows::{Build, BuildId, BuildState, Delivery, DeliveryState, Event, QueueError};
 use rows::{BuildRow, DeliveryRow, EventRow};
 
+use crate::crash;
+
 /// Attempts of one build. A build during which the service ends three times is taken for the cause of it.
 pub const ATTEMPTS_MAX: i64 = 3;
 /// Builds that one listing gives back.
@@ -78,6 +80,7 @@ impl Queue {
 
     /// Enters a delivery into the ledger, durably; or says that it is there already.
     pub async fn receive(&self, delivery: &Delivery, now: Timestamp) -> Result<Receipt, QueueError> {
+        crash::point("delivery-entering");
         let entered = sqlx::query(
             "INSERT INTO deliveries (project, delivery, event, reference, again, received, state) \
              VALUES ($1, $2, $3, $4, $5, $6, 'received') ON CONFLICT (project, delivery) DO NOTHING",
@@ -90,6 +93,7 @@ impl Queue {
         .bind(now.as_microsecond())
         .execute(&self.writer)
         .await?;
+        crash::point("delivery-entered");
         if entered.rows_affected() == 1 {
             self.changed();
             return Ok(Receipt::New);
@@ -121,6 +125,7 @@ impl Queue {
 
     /// The delivery has nothing to build.
     pub async fn ignore(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
+        crash::point("delivery-ignoring");
         sqlx::query(
             "UPDATE deliveries SET state = 'ignored', reason = $3 \
              WHERE project = $1 AND delivery = $2 AND state = 'received'",
@@ -130,6 +135,7 @@ impl Queue {
         .bind(reason)
         .execute(&self.writer)
         .await?;
+        crash::point("delivery-ignored");
         self.changed();
         Ok(())
     }
@@ -176,7 +182,9 @@ impl Queue {
             .execute(&mut *transaction)
             .await?;
         }
+        crash::point("build-queueing");
         transaction.commit().await?;
+        crash::point("build-queued");
         self.changed();
         BuildId::from_str(&id)
     }
@@ -193,6 +201,7 @@ impl Queue {
         .await?;
         // A claim that found nothing changed nothing: to say so would wake the worker that asked, for ever.
         if row.is_some() {
+            crash::point("build-claimed");
             self.changed();
         }
         row.map(Build::try_from).transpose()
@@ -230,13 +239,16 @@ impl Queue {
         .bind(lease.as_microsecond())
         .execute(&mut *transaction)
         .await?;
+        crash::point("builds-recovering");
         transaction.commit().await?;
+        crash::point("builds-recovered");
         self.changed();
         Ok(failed.rows_affected() + queued.rows_affected())
     }
 
     /// Gives a running build back untried, because the service is asked to end.
     pub async fn give_back(&self, build: &Build) -> Result<(), QueueError> {
+        crash::point("build-giving-back");
         sqlx::query(
             "UPDATE builds SET state = 'queued', attempt = attempt - 1, lease_until = NULL \
              WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -245,6 +257,7 @@ impl Queue {
         .bind(build.attempt)
         .execute(&self.writer)
         .await?;
+        crash::point("build-given-back");
         Ok(())
     }
 
@@ -255,6 +268,7 @@ impl Queue {
             Ok(outcome) => (BuildState::Done, Some(outcome), None),
             Err(failure) => (BuildState::Failed, None, Some(failure)),
         };
+        crash::point("build-ending");
         let ended = sqlx::query(
             "UPDATE builds SET state = $3, outcome = $4, failure = $5, finished = $6, lease_until = NULL \
              WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -267,6 +281,7 @@ impl Queue {
         .bind(now.as_microsecond())
         .execute(&self.writer)
         .await?;
+        crash::point("build-ended");
         self.changed();
         Ok(ended.rows_affected() == 1)
     }
@@ -286,7 +301,9 @@ impl Queue {
             .execute(&mut *transaction)
             .await?;
         }
+        crash::point("events-writing");
         transaction.commit().await?;
+        crash::point("events-written");
         self.changed();
         Ok(())
     }

@@ -26,6 +26,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use super::gate::{Gate, WAIT_MAX, Waiting};
+use crate::crash;
 
 /// Bytes that one direction of one connection holds at a time.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -52,6 +53,7 @@ enum End {
 /// Serves one accepted connection to its end.
 pub(super) async fn forward(gate: &Gate, client: TcpStream, port: u16) {
     let open = Waiting::new(&gate.open);
+    crash::entrance("entrance-accepted");
     if !is_served(gate, client, port).await {
         gate.failed.fetch_add(1, SeqCst);
     }
@@ -80,6 +82,7 @@ async fn is_served(gate: &Gate, mut client: TcpStream, port: u16) -> bool {
             }
             Err(_) => return false,
         };
+        crash::entrance("entrance-joined");
         let end = relay(gate, &mut client, &mut program, &mut talk).await;
         drop(program);
         match end {
@@ -277,6 +280,7 @@ async fn up(joint: &Joint<'_>, from: ReadHalf<'_>, mut to: WriteHalf<'_>, talk: 
         joint.touched.store(true, SeqCst);
         joint.gate.moved();
         to.write_all(&buffer[..count]).await.map_err(|_| Side::Program)?;
+        crash::entrance("entrance-asked");
     }
 }
 
@@ -291,6 +295,7 @@ async fn down(joint: &Joint<'_>, mut from: ReadHalf<'_>, to: &mut WriteHalf<'_>)
         joint.touched.store(true, SeqCst);
         joint.gate.moved();
         to.write_all(&buffer[..count]).await.map_err(|_| Side::Client)?;
+        crash::entrance("entrance-answered");
         joint.owe(false);
     }
 }

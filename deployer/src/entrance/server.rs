@@ -20,6 +20,7 @@ use super::forward::forward;
 use super::gate::Gate;
 use super::state::{GateState, State};
 use super::wire::{Answer, LINE_BYTES_MAX, Port, Request};
+use crate::crash::{self, Side};
 
 /// Connections that the kernel keeps for us before we accept them.
 const BACKLOG: u32 = 4096;
@@ -65,6 +66,7 @@ pub async fn serve(folder: &Path) -> io::Result<()> {
         stop: Notify::new(),
     });
     server.come_back().await?;
+    crash::entrance("entrance-came-back");
     let socket = folder.join("entrance.sock");
     // Ours by the lock: nobody can be listening on what lies there.
     drop(std::fs::remove_file(&socket));
@@ -142,10 +144,14 @@ impl Server {
     }
 
     async fn answer(self: &Arc<Self>, request: Request) -> Answer {
-        match self.perform(request).await {
+        let name = request.name();
+        crash::point("entrance-", name, Side::Before);
+        let answer = match self.perform(request).await {
             Ok(answer) => answer,
             Err(error) => Answer::Refused { why: error.to_string() },
-        }
+        };
+        crash::point("entrance-", name, Side::After);
+        answer
     }
 
     async fn perform(self: &Arc<Self>, request: Request) -> io::Result<Answer> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::wire::Port;
+use crate::crash;
 use crate::process::Process;
 
 /// Version of the file.
@@ -55,6 +56,7 @@ impl State {
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let half = path.with_extension("json.half");
         std::fs::write(&half, serde_json::to_vec(self)?)?;
+        crash::entrance("entrance-note-half");
         std::fs::rename(&half, path)
     }
 }

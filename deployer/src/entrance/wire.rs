@@ -62,6 +62,22 @@ pub enum Request {
     Stop,
 }
 
+impl Request {
+    /// The name on the wire.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "open",
+            Self::Route { .. } => "route",
+            Self::Hold { .. } => "hold",
+            Self::Drain { .. } => "drain",
+            Self::Release { .. } => "release",
+            Self::Close { .. } => "close",
+            Self::Stats => "stats",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 /// What the entrance answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
