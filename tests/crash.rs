@@ -5,17 +5,21 @@
 //! Afterwards the power is cut as well, on file systems that can do without.
 
 mod agent;
+mod entrance;
 mod gateway;
 mod ground;
+mod service;
 
-use std::io::Write;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use ground::{Ground, Kind};
 
-use crate::support::Server;
+use crate::support::{Server, peer};
 
 /// What a story asks of the processes that it starts.
 pub(crate) struct Asking {
@@ -43,6 +47,7 @@ impl Asking {
 
     /// The first process that comes to this point shall die there.
     fn ask(&self, point: &str) {
+        // Absent if nobody died yet.
         drop(std::fs::remove_file(nebh_face::crash::hit(&self.file())));
         let half = self.folder().join("half");
         std::fs::write(&half, point).and_then(|()| std::fs::rename(half, self.file())).expect("a file for the asking");
@@ -53,7 +58,12 @@ impl Asking {
         nebh_face::crash::hit(&self.file()).exists()
     }
 
-    /// Waits for the end of the one who died.
+    /// Nobody has to die any more.
+    fn withdraw(&self) {
+        drop(std::fs::remove_file(self.file()));
+    }
+
+    /// Makes sure that it was this point that somebody died of.
     fn died(&self, point: &str, server: Option<Server>) {
         assert!(
             self.is_hit(),
@@ -63,47 +73,131 @@ impl Asking {
     }
 }
 
-/// Lines of the table, from all stories.
+/// What all stories report to.
 #[derive(Default)]
-pub(crate) struct Table(Mutex<Vec<[String; 4]>>);
+pub(crate) struct Table(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    lines: Vec<[String; 4]>,
+    reached: BTreeSet<String>,
+}
 
 impl Table {
-    /// One point that was died of and got over.
-    fn line(&self, point: &str, killed: &str, after: &str, invariant: &str) {
-        let line = [point, killed, after, invariant].map(str::to_owned);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn points(&self) -> Vec<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().map(|[point, ..]| point.clone()).collect()
+    /// One death that was got over.
+    fn line(&self, point: &str, killed: &str, after: &str, invariant: &str) {
+        self.told().lines.push([point, killed, after, invariant].map(str::to_owned));
+    }
+
+    /// This point of a service's list was died of.
+    fn reached(&self, point: &str) {
+        self.told().reached.insert(point.to_owned());
+    }
+
+    /// Those of these points that nobody died of.
+    fn unreached<'a>(&self, points: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let told = self.told();
+        points.into_iter().filter(|point| !told.reached.contains(*point)).map(str::to_owned).collect()
     }
 
     /// Past the test runner, which keeps what a passing test prints to itself.
     fn print(&self) {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = self.told();
         let head = ["point", "killed", "after restart", "invariant"].map(str::to_owned);
-        let all = || std::iter::once(&head).chain(lines.iter());
+        let all = || std::iter::once(&head).chain(&told.lines);
         let width = |column: usize| all().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths = [width(0), width(1), width(2)];
-        let mut text = String::new();
+        let (a, b, c) = (width(0), width(1), width(2));
+        let mut text = String::from("\n");
         for [point, killed, after, invariant] in all() {
-            let [a, b, c] = widths;
-            text.push_str(&format!("{point:<a$} | {killed:<b$} | {after:<c$} | {invariant}\n"));
+            let _never = writeln!(text, "{point:<a$} | {killed:<b$} | {after:<c$} | {invariant}");
         }
-        text.push_str(&format!("{} crash points, each died of and got over\n", lines.len()));
+        let _never = writeln!(text, "{} deaths at crash points, each got over", told.lines.len());
         drop(std::io::stderr().write_all(text.as_bytes()));
     }
 }
 
+/// One thread each: most of the time is waiting for processes to start.
 #[test]
-fn killed_at_every_point_of_the_gateway() {
-    let table = Table::default();
-    gateway::story(&table, Ground::folder_only(), &nebh_gateway::crash::POINTS);
-    for kind in [Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
+fn killed_at_every_crash_point() {
+    let (table, entrance) = (&Table::default(), entrance_points());
+    let ended: Vec<(&str, bool)> = std::thread::scope(|scope| {
+        let stories: [(&str, std::thread::ScopedJoinHandle<'_, ()>); 4] = [
+            ("gateway", scope.spawn(|| gateways(table))),
+            ("build service", scope.spawn(|| service::story(table))),
+            ("agent", scope.spawn(|| agents(table))),
+            ("entrance", scope.spawn(|| entrance::story(table, &entrance))),
+        ];
+        stories.into_iter().map(|(name, story)| (name, story.join().is_ok())).collect()
+    });
+    table.print();
+    let failed: Vec<&str> = ended.into_iter().filter(|(_, ok)| !ok).map(|(name, _)| name).collect();
+    assert!(failed.is_empty(), "see above what happened to: {failed:?}");
+    let mut unreached = table.unreached(nebh_gateway::crash::POINTS);
+    unreached.extend(table.unreached(nebh_builder::crash::POINTS));
+    let node = nebh_deployer::crash::points();
+    if peer("root", rustix::process::geteuid().is_root()) {
+        unreached.extend(table.unreached(node.iter().map(String::as_str)));
+    }
+    assert!(unreached.is_empty(), "crash points that nobody died of: {unreached:?}");
+}
+
+fn entrance_points() -> Vec<String> {
+    nebh_deployer::crash::points().into_iter().filter(|point| point.starts_with("entrance-")).collect()
+}
+
+fn gateways(table: &Table) {
+    gateway::story(table, Ground::folder_only(), &nebh_gateway::crash::POINTS);
+    for kind in Kind::ALL {
         if let Some(ground) = Ground::cut_with(kind) {
-            gateway::story(&table, ground, &nebh_gateway::crash::POINTS);
+            gateway::story(table, ground, &nebh_gateway::crash::POINTS);
         }
     }
-    table.print();
+}
+
+fn agents(table: &Table) {
+    agent::story(table);
+    for kind in Kind::ALL {
+        agent::power_story(table, kind);
+    }
+}
+
+/// A point in the code that is missing on its list would be forgotten here, and one that stands only on the list would
+/// wait for ever.
+#[test]
+fn points_on_the_lists_are_those_in_the_code() {
+    let entrance: Vec<String> = entrance_points().into_iter().filter(|point| !point.contains(':')).collect();
+    let lists = [
+        ("registry-gateway/src", nebh_gateway::crash::POINTS.map(str::to_owned).to_vec()),
+        ("builder/src", nebh_builder::crash::POINTS.map(str::to_owned).to_vec()),
+        ("deployer/src", entrance),
+    ];
+    for (folder, list) in lists {
+        let mut code = Vec::new();
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut code);
+        let (code, list): (BTreeSet<String>, BTreeSet<String>) =
+            (code.into_iter().collect(), list.into_iter().collect());
+        assert_eq!(code, list, "{folder}");
+    }
+}
+
+/// Names in calls like `crash::point("…")`.
+fn collect(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of sources").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, found);
+            continue;
+        }
+        // Names with a side are made of two parts, and listed by what they are made of.
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        for call in ["crash::point(\"", "crash::entrance(\""] {
+            let names = text.split(call).skip(1).filter_map(|rest| rest.split_once("\")"));
+            let plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+            found.extend(names.map(|(name, _)| name).filter(plain).map(str::to_owned));
+        }
+    }
 }

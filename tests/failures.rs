@@ -28,7 +28,7 @@ run:
 /// A shop whose data lie on this disk; 1.0.0 serves and took one payment, 2.0.0 is prepared.
 fn on_disk(driver: &'static str, disk: &Disk) -> Option<Shop> {
     let mut shop = Shop::planned(Plan { driver, data: disk.path().join("ledger"), ..Plan::default() })?;
-    shop.run_agent(None);
+    shop.run_agent();
     serve_one(&shop);
     done(&shop, &["node", "prepare", "--to", "2.0.0"]);
     Some(shop)
@@ -110,7 +110,7 @@ fn snapshot_on_a_file_system_that_went_read_only_cancels_the_switch_and_nothing_
 fn gateway_that_is_killed_after_prepare_is_missed_by_nobody_and_told_afterwards() {
     let Some(mut shop) = Shop::start() else { return };
     shop.give_key();
-    shop.run_agent(None);
+    shop.run_agent();
     serve_one(&shop);
     done(&shop, &["node", "prepare", "--to", "2.0.0"]);
     let paying = shop.client();
@@ -122,7 +122,7 @@ fn gateway_that_is_killed_after_prepare_is_missed_by_nobody_and_told_afterwards(
     assert_eq!(shop.version().expect("an answer"), "2.0.0");
     // An agent that comes to life meanwhile misses it as little.
     shop.kill_agent();
-    shop.run_agent(None);
+    shop.run_agent();
     let said = done(&shop, &["node", "rollback"]);
     said_all(&said, &["rolled back  1.0.0 serves with the live data"]);
     let said = done(&shop, &["node", "rollback", "--data", "pre"]);
@@ -191,7 +191,7 @@ fn config_that_its_own_release_refuses_is_found_in_prepare_and_named_by_file_and
     let Some(mut shop) = Shop::start() else { return };
     shop.publish("3.0.0", 3, CHECKED, &[("app.conf.j2", "node = {{ node }}\nwrong = 1\n")]);
     shop.publish("4.0.0", 4, CHECKED, &[("app.conf.j2", "node = {{ node }}\nport = {{ prot }}\n")]);
-    shop.run_agent(None);
+    shop.run_agent();
     serve_one(&shop);
     let refused = "the config check of 3.0.0 (`/shop`) failed with exit code 3: app.conf: `wrong` is not a setting";
     for command in [["node", "prepare", "--to", "3.0.0"], ["node", "switch", "--to", "3.0.0"]] {
@@ -214,7 +214,7 @@ fn config_that_its_own_release_refuses_is_found_in_prepare_and_named_by_file_and
 fn full_disk_in_prepare_leaves_nothing_half_and_a_retry_works_once_there_is_space() {
     let Some(disk) = Disk::in_memory(24) else { return };
     let Some(mut shop) = Shop::planned(Plan { state: disk.path().join("node"), ..Plan::default() }) else { return };
-    shop.run_agent(None);
+    shop.run_agent();
     serve_one(&shop);
     let roots = || std::fs::read_dir(shop.state().join("roots")).expect("unpacked images").count();
     let (before, generations) = (roots(), generations(&shop));
@@ -241,7 +241,7 @@ fn generations(shop: &Shop) -> usize {
 #[test]
 fn switch_to_a_release_that_was_never_prepared_needs_the_gateway_and_says_so() {
     let Some(mut shop) = Shop::start() else { return };
-    shop.run_agent(None);
+    shop.run_agent();
     serve_one(&shop);
     let said = fail(2, &mut shop.nebh(&["node", "switch", "--to", "9.0.0"]));
     said_all(&said, &["`9.0.0` is not a release that this node can find", "has no release `9.0.0`"]);
@@ -258,7 +258,7 @@ fn switch_to_a_release_that_was_never_prepared_needs_the_gateway_and_says_so() {
 fn overlap_is_refused_by_prepare_because_this_node_cannot_do_it() {
     let Some(mut shop) = Shop::start() else { return };
     shop.publish("3.0.0", 3, &RELEASE.replace("run:\n", "run:\n  switch: overlap\n"), &[]);
-    shop.run_agent(None);
+    shop.run_agent();
     let said = fail(2, &mut shop.nebh(&["node", "prepare", "--to", "3.0.0"]));
     said_all(&said, &["release 3.0.0 asks for `run.switch: overlap`", "`stop-first`"]);
 }

@@ -28,6 +28,7 @@ use maker::Ordered;
 use operator::Operated;
 use pusher::Pushed;
 use victim::Victim;
+pub(crate) use victim::kill_entrance;
 
 /// Kills where nobody says how many.
 const KILLS: u32 = 25;
@@ -67,7 +68,7 @@ impl Storm {
         shop.give_key();
         let forge = Arc::new(Forge::beside(&shop.site));
         let service = Some(forge.serve(shop.site.port));
-        shop.run_agent(None);
+        shop.run_agent();
         for version in ["1.0.0", "2.0.0"] {
             succeed(&mut shop.nebh(&["node", "prepare", "--to", version]));
         }
@@ -108,7 +109,7 @@ impl Storm {
             Victim::Agent => {
                 self.shop.kill_agent();
                 std::thread::sleep(away);
-                self.shop.run_agent(None);
+                self.shop.run_agent();
             }
             Victim::Entrance => {
                 if !victim::kill_entrance(&self.shop.state()) {

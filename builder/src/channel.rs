@@ -9,7 +9,7 @@ use nebh_trust::channel::{self, ChannelHead, Floor, HeadRelease};
 use nebh_trust::key::{PrivateKey, PublicKey};
 use nebh_trust::policy::TrustPolicy;
 
-use crate::registry;
+use crate::{crash, registry};
 
 /// Releases that a head remembers besides the current one: what hosts may have to go back to.
 const RECENT_MAX: usize = 10;
@@ -59,6 +59,7 @@ pub async fn set(client: &Client, request: &Request<'_>) -> Result<ChannelHead, 
         artifact = channel::cosign_head(&signed, request.channel, key).map_err(|error| failed(&error))?;
     }
     client.push_artifact(request.to, &artifact).await.map_err(|error| registry::failure(&error))?;
+    crash::point("head-pushed");
     Ok(head)
 }
 

@@ -20,7 +20,7 @@ use nebh_trust::release::{
 };
 
 use crate::git::{Commit, EntryKind, GitError, Source};
-use crate::{image, publish, registry};
+use crate::{crash, image, publish, registry};
 
 /// The file beside the buildspec.
 pub const RELEASE_FILE: &str = "release.yaml";
@@ -81,6 +81,7 @@ pub async fn create(client: &Client, request: &Request<'_>) -> Result<Made, Fail
     let is_new = is_free(client, request, &release).await?;
     for artifact in parts.artifacts().iter().filter(|artifact| artifact.manifest.digest() != parts.index().digest()) {
         client.push_artifact(request.to, artifact).await.map_err(|error| registry::failure(&error))?;
+        crash::point("release-part-pushed");
     }
     let tag = std::slice::from_ref(parts.tag());
     publish::sign(client, request.to, parts.index(), tag, request.keys).await?;

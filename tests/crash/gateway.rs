@@ -46,6 +46,7 @@ pub(super) fn story(table: &Table, ground: Ground, points: &[&'static str]) {
         let found = story.scene(point);
         story.whole(point);
         story.sweep_clean(point);
+        table.reached(point);
         table.line(
             &format!("{}{point}", story.ground.prefix()),
             "gateway",

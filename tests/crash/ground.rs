@@ -28,6 +28,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
@@ -52,7 +54,7 @@ impl Ground {
     /// A file system of its own: with a death the power goes too. `None` where that cannot be had.
     pub(super) fn cut_with(kind: Kind) -> Option<Self> {
         let maker = format!("mkfs.{}", kind.name());
-        let tools = ["perl", "mount", maker.as_str()].into_iter().all(has_program);
+        let tools = ["perl", "mount", "losetup", maker.as_str()].into_iter().all(has_program);
         if !peer("root", rustix::process::geteuid().is_root()) || !peer(&maker, tools) {
             return None;
         }
@@ -87,6 +89,18 @@ impl Ground {
         succeed(Command::new("mount").args(["-o", "loop"]).arg(self.device()).arg(self.folder()));
     }
 
+    /// Waits until nobody has the device any more: a container that is just being made, by whomever, may have seen the
+    /// mount in its first moments, and a dead file system would be mounted once more.
+    fn released(&self) {
+        for _ in 0..UNMOUNT_TRIES {
+            if succeed(Command::new("losetup").arg("--associated").arg(self.device())).is_empty() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("{} stays in use", self.device().display());
+    }
+
     /// The power goes and comes back, if this ground has a power of its own. Whoever used it has died before.
     pub(super) fn cut(&self) {
         let Some(kind) = self.kind else { return };
@@ -97,6 +111,7 @@ impl Ground {
             succeed(Command::new("perl").args(["-e", CUT]).arg(self.folder()));
         }
         unmount(&self.folder());
+        self.released();
         if kind == Kind::Btrfs {
             std::fs::rename(&copy, self.device()).expect("the copy takes the place");
         }

@@ -30,7 +30,7 @@ impl Victim {
 }
 
 /// Kills the entrance of the node with this state folder; false if there is none right now.
-pub(super) fn kill_entrance(state: &Path) -> bool {
+pub(crate) fn kill_entrance(state: &Path) -> bool {
     let folder = state.join("entrance").display().to_string();
     let mut killed = false;
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {

@@ -90,6 +90,13 @@ impl Forge {
 
     /// Starts the service, which pushes to the registry at `to`.
     pub(crate) fn serve(&self, to: u16) -> Server {
+        let mut server = self.begin(to, |_| {});
+        server.wait_until("the build service", || listens(self.port));
+        server
+    }
+
+    /// Starts the service and does not wait for it.
+    pub(crate) fn begin(&self, to: u16, more: impl FnOnce(&mut Command)) -> Server {
         let settings = format!(
             "listen: 127.0.0.1:{}\nstate: builder\nprojects:\n  - name: shop/site\n    source: file://{}\n    \
              webhook: {{ kind: github, secret-file: webhook.secret }}\n    refs: [main]\n    releases: \"v{{version}}\"\n    \
@@ -99,9 +106,8 @@ impl Forge {
         );
         std::fs::write(self.folder().join("builder.yaml"), settings).expect("settings");
         let mut serve = self.nebh(&["builder", "serve"]);
-        let mut server = Server::start(&mut serve, &self.folder().join("builder.log"));
-        server.wait_until("the build service", || listens(self.port));
-        server
+        more(&mut serve);
+        Server::start(&mut serve, &self.folder().join("builder.log"))
     }
 
     /// A command with the service's settings.

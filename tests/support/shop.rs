@@ -139,23 +139,31 @@ impl Shop {
         said(&self.nebh(arguments).output().expect("a command"))
     }
 
-    /// Starts the agent, to end at `crash` if named.
-    pub(crate) fn run_agent(&mut self, crash: Option<&str>) {
-        let mut command = self.nebh(&["node", "run", "-v"]);
-        if let Some(point) = crash {
-            command.env("NEBH_CRASH_POINT", point);
-        }
-        let mut agent = Server::start(&mut command, &self.folder().join("agent.log"));
-        if crash.is_none() {
-            agent.wait_until("the agent", || self.nebh(&["node", "status"]).output().is_ok_and(|o| answers(&o)));
-        } else {
-            // It may end before it answers: then its crash point was in its recovery.
-            let mut looks = 0;
-            while agent.is_up() && !self.nebh(&["node", "status"]).output().is_ok_and(|o| answers(&o)) && looks < 500 {
-                looks += 1;
-            }
+    /// Starts the agent and waits until it answers.
+    pub(crate) fn run_agent(&mut self) {
+        let mut agent = self.begin_agent(|_| {});
+        agent.wait_until("the agent", || self.agent_answers());
+        self.agent = Some(agent);
+    }
+
+    /// Starts the agent; it may end before it answers.
+    pub(crate) fn run_agent_with(&mut self, more: impl FnOnce(&mut Command)) {
+        let mut agent = self.begin_agent(more);
+        let mut looks = 0;
+        while agent.is_up() && !self.agent_answers() && looks < 500 {
+            looks += 1;
         }
         self.agent = Some(agent);
+    }
+
+    fn begin_agent(&self, more: impl FnOnce(&mut Command)) -> Server {
+        let mut command = self.nebh(&["node", "run", "-v"]);
+        more(&mut command);
+        Server::start(&mut command, &self.folder().join("agent.log"))
+    }
+
+    fn agent_answers(&self) -> bool {
+        self.nebh(&["node", "status"]).output().is_ok_and(|output| answers(&output))
     }
 
     /// True once the agent has ended by itself.
@@ -180,7 +188,9 @@ impl Shop {
             let phase = text["apps"][0]["phase"].as_str().unwrap_or_default().to_owned();
             match phase.as_str() {
                 "probation" => drop(self.nebh(&["node", "commit"]).output()),
-                "serving" | "empty" | "needs-operator" => return (phase, self.version().unwrap_or_default()),
+                "serving" | "empty" => return (phase, self.version().unwrap_or_default()),
+                // Its gate is held, so nobody would answer.
+                "needs-operator" => return (phase, String::new()),
                 _ => {}
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -243,32 +253,35 @@ impl Shop {
     pub(crate) fn client_named(&self, name: &str) -> Payer {
         let name = name.to_owned();
         let (stop, paid) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let (port, ended, book) = (self.port, stop.clone(), paid.clone());
+        let odd = Arc::new(Mutex::new(Vec::new()));
+        let (port, ended, book, oddities) = (self.port, stop.clone(), paid.clone(), odd.clone());
         let thread = std::thread::spawn(move || {
             let mut number = 0;
             while !ended.load(Ordering::Relaxed) {
                 number += 1;
                 let payment = format!("{name}{number}");
-                if ask(port, &format!("POST /pay/{payment}")).is_ok_and(|answer| answer == "paid") {
-                    book.lock().expect("the client's book").push(payment);
+                match ask(port, &format!("POST /pay/{payment}")) {
+                    Ok(answer) if answer == "paid" => book.lock().expect("the client's book").push(payment),
+                    Ok(answer) => oddities.lock().expect("a list").push(format!("{payment}: {answer:?}")),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        oddities.lock().expect("a list").push(format!("{payment}: no end within its patience"));
+                    }
+                    // Refused, reset or closed before a whole answer: a plain failure.
+                    Err(_) => {}
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        Payer { stop, paid, thread: Some(thread) }
+        Payer { stop, paid, odd, thread: Some(thread) }
     }
 }
 
-impl Drop for Shop {
-    /// Containers and the entrance outlive the agent on purpose; here they end, each by what names this folder.
-    fn drop(&mut self) {
+impl Shop {
+    /// Ends everything that runs on this node with SIGKILL: programs, attendants, the entrance, the agent. Containers and
+    /// the entrance outlive the agent on purpose; here they end, each by what names this folder.
+    pub(crate) fn end_all(&mut self) {
         self.agent = None;
-        let root = self.state().join("containers");
-        let runtime = if super::has_program("runc") { "runc" } else { "crun" };
-        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-            let id = entry.file_name();
-            drop(Command::new(runtime).arg("--root").arg(&root).args(["delete", "--force"]).arg(id).output());
-        }
+        // Attendants first: they would write down how their program ended.
         let here = self.folder().to_string_lossy().into_owned();
         let state = self.state().to_string_lossy().into_owned();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -281,6 +294,24 @@ impl Drop for Shop {
                 let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
+        let root = self.state().join("containers");
+        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(entry.path().join("state.json")).unwrap_or_default();
+            let container: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let pid = container["init_process_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+            // A later process may have the number of one that is gone.
+            let group = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.unwrap_or(0))).unwrap_or_default();
+            let ours = group.contains(&*entry.file_name().to_string_lossy());
+            if let Some(pid) = pid.filter(|_| ours).and_then(rustix::process::Pid::from_raw) {
+                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        self.unmount_below();
+    }
+
+    fn unmount_below(&self) {
+        let here = self.folder().to_string_lossy().into_owned();
+        let state = self.state().to_string_lossy().into_owned();
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
         let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
         // The disk of a plan that has one is its own, and unmounts itself.
@@ -293,10 +324,24 @@ impl Drop for Shop {
     }
 }
 
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.end_all();
+        let root = self.state().join("containers");
+        let runtime = if super::has_program("runc") { "runc" } else { "crun" };
+        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            let id = entry.file_name();
+            drop(Command::new(runtime).arg("--root").arg(&root).args(["delete", "--force"]).arg(id).output());
+        }
+        self.unmount_below();
+    }
+}
+
 /// A client that pays.
 pub(crate) struct Payer {
     stop: Arc<AtomicBool>,
     paid: Arc<Mutex<Vec<String>>>,
+    odd: Arc<Mutex<Vec<String>>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -304,6 +349,11 @@ impl Payer {
     /// What was acknowledged so far.
     pub(crate) fn acknowledged(&self) -> Vec<String> {
         self.paid.lock().expect("the client's book").clone()
+    }
+
+    /// Answers that were neither the whole one nor a plain failure.
+    pub(crate) fn odd(&self) -> Vec<String> {
+        self.odd.lock().expect("a list").clone()
     }
 
     /// Ends, and gives what was acknowledged.

@@ -16,7 +16,7 @@ use super::node::Parts;
 use super::prepare::blocking;
 use super::{Head, Host, Progress, disk, trouble};
 use crate::container::{Exit, Run};
-use crate::entrance::Port;
+use crate::entrance::{Entrance, EntranceError, Port};
 use crate::machine::{Effect, Event, GenerationId, Loss, ReleaseRef, SnapshotFacts, Trouble, TroubleKind};
 use crate::netns::Namespace;
 use crate::probe::{Subject, measure};
@@ -24,6 +24,9 @@ use crate::settings::AppSettings;
 
 /// Letters of an application's name that stand in its containers' ids, which may have 96 in all.
 const STEM_LETTERS_MAX: usize = 40;
+/// How often an entrance that does not answer is asked to open the ports, and the pause: a dead one is back in less.
+const OPEN_TRIES: u32 = 100;
+const OPEN_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// One application of this node.
 pub struct LocalHost {
@@ -52,7 +55,7 @@ impl LocalHost {
         })?;
         let gate = app.name.to_string();
         let ports: Vec<Port> = app.ports.iter().map(|(port, listen)| Port { listen: *listen, port: *port }).collect();
-        node.entrance.open(&gate, &ports).await.map_err(|error| {
+        opened(&node.entrance, &gate, &ports).await.map_err(|error| {
             Failure::new(ExitCode::Failed, format!("cannot open the ports of `{gate}`"))
                 .because(&error)
                 .next("see which program listens there:  ss -ltnp")
@@ -250,6 +253,17 @@ impl Host for LocalHost {
         })
         .await
     }
+}
+
+/// Opens the ports; an entrance that just died is waited for, since its keeper starts it again.
+async fn opened(entrance: &Entrance, gate: &str, ports: &[Port]) -> Result<(), EntranceError> {
+    for _ in 0..OPEN_TRIES {
+        match entrance.open(gate, ports).await {
+            Err(EntranceError::Away { .. }) => tokio::time::sleep(OPEN_AGAIN_AFTER).await,
+            done => return done,
+        }
+    }
+    entrance.open(gate, ports).await
 }
 
 fn lost(exit: Option<Exit>) -> Loss {

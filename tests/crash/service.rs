@@ -1,0 +1,301 @@
+//! The build service, killed around every row of its queue and behind every push. Each delivery that it took ends exactly
+//! once: one build, done, with one set of tags and the signatures of an undisturbed one, and the channel counted once.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Asking, Table};
+use crate::support::forge::Forge;
+use crate::support::{Server, Site, client, listens, succeed};
+
+const REPOSITORY: &str = "shop/site";
+/// Points that one build passes several times: it is killed at each pass.
+const REPEATED: [&str; 6] =
+    ["blob-pushed", "signature-pushed", "attestation-pushed", "manifest-pushed", "tag-pushed", "release-part-pushed"];
+/// Looks, 25 ms apart, for what has to come.
+const LOOKS_MAX: u32 = 2400;
+
+struct Story {
+    site: Site,
+    forge: Forge,
+    asking: Asking,
+    service: Option<Server>,
+    runtime: tokio::runtime::Runtime,
+    number: u64,
+    /// Tags that the repository has to have.
+    tags: BTreeSet<String>,
+    /// What is attached to the image and to the release of a build that nobody disturbed.
+    attached: [usize; 2],
+}
+
+/// Kills at every point.
+pub(super) fn story(table: &Table) {
+    let mut story = Story::begin();
+    for point in nebh_builder::crash::POINTS {
+        let mut pass = 0;
+        loop {
+            let asked = if pass == 0 { point.to_owned() } else { format!("{point} {pass}") };
+            let Some(found) = story.point(point, &asked) else { break };
+            let label = if pass == 0 { point.to_owned() } else { format!("{point}, pass {}", pass + 1) };
+            table.line(&label, "build service", &found, "one build, one set of tags, no delivery lost");
+            table.reached(point);
+            pass += 1;
+            if !REPEATED.contains(&point) {
+                break;
+            }
+        }
+        assert!(pass > 0, "{point} was never reached");
+    }
+}
+
+impl Story {
+    fn begin() -> Self {
+        let site = Site::start("signed");
+        let (forge, asking) = (Forge::beside(&site), Asking::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let tags = BTreeSet::from(["channel.stable".to_owned()]);
+        let mut story = Self { site, forge, asking, service: None, runtime, number: 0, tags, attached: [0, 0] };
+        story.start();
+        let version = story.push();
+        let build = story.heard(&version);
+        story.ended(&version, &build);
+        story.attached = story.attached_to(&version);
+        story
+    }
+
+    fn start(&mut self) {
+        self.begin_service();
+        let port = self.forge.port;
+        if let Some(server) = &mut self.service {
+            server.wait_until("the build service", || listens(port));
+        }
+    }
+
+    fn begin_service(&mut self) {
+        let asking = &self.asking;
+        self.service = Some(self.forge.begin(self.site.port, |command| asking.arm(command)));
+    }
+
+    /// A new commit with a new version; its tag is in the repository, and nobody was told.
+    fn push(&mut self) -> String {
+        self.number += 1;
+        let version = format!("1.0.{}", self.number);
+        let page = self.forge.folder().join("work/www/index.html");
+        std::fs::write(page, format!("hello {version}\n")).expect("a file is written");
+        self.forge.git("work", &["commit", "-q", "-a", "-m", &version]);
+        self.forge.git("work", &["tag", &format!("v{version}")]);
+        self.forge.git("work", &["push", "-q", "origin", "main", &format!("v{version}")]);
+        version
+    }
+
+    /// The forge tells of a version. The answer, or nothing if the service died of it.
+    fn told(&self, version: &str) -> Option<Value> {
+        self.runtime.block_on(self.forge.deliver(&format!("refs/tags/v{version}"), &format!("d-{version}"))).ok()
+    }
+
+    /// Tells again and again, as a forge does, until it is known which build it is.
+    fn heard(&self, version: &str) -> String {
+        for _ in 0..LOOKS_MAX {
+            if let Some(build) = self.told(version).as_ref().and_then(|said| said["build"].as_str()) {
+                return build.to_owned();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        panic!("delivery of {version} leads to no build: {}", self.output());
+    }
+
+    fn output(&self) -> String {
+        self.service.as_ref().map(Server::output).unwrap_or_default()
+    }
+
+    fn listed(&self) -> Vec<Value> {
+        let listed = succeed(&mut self.forge.nebh(&["builder", "list", "--output", "json"]));
+        listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    fn build(&self, id: &str) -> Value {
+        self.listed().into_iter().find(|build| build["id"] == id).unwrap_or_default()
+    }
+
+    /// Waits until the build is at its end, and that is a good one.
+    fn ended(&mut self, version: &str, id: &str) {
+        for _ in 0..LOOKS_MAX {
+            let build = self.build(id);
+            match build["state"].as_str() {
+                Some("done") => {
+                    let commit = build["commit"].as_str().expect("a commit");
+                    self.tags.extend([version.to_owned(), commit[..12].to_owned()]);
+                    return;
+                }
+                Some("failed") => panic!("{version}: {build}\n{}", self.output()),
+                _ => std::thread::sleep(std::time::Duration::from_millis(25)),
+            }
+        }
+        panic!("{version}: the build has no end\n{}", self.output());
+    }
+
+    /// How much is attached to the image and to the release of a version.
+    fn attached_to(&self, version: &str) -> [usize; 2] {
+        let (address, client) = (self.site.address(REPOSITORY), client());
+        self.runtime.block_on(async {
+            let index = client.manifest_by_tag(&address, &version.parse().expect("a tag")).await.expect("the release");
+            let image = index.index().expect("an index").manifests[0].digest;
+            let mut counts = [0, 0];
+            for (count, digest) in counts.iter_mut().zip([image, *index.digest()]) {
+                *count = client.attached(&address, &digest).await.expect("signatures").len();
+            }
+            counts
+        })
+    }
+
+    /// Dies at one point; what was found afterwards, or nothing if this pass does not exist.
+    fn point(&mut self, point: &str, asked: &str) -> Option<String> {
+        match point {
+            "delivery-ignoring" | "delivery-ignored" => return Some(self.ignored(point)),
+            "build-giving-back" | "build-given-back" => return Some(self.given_back(point)),
+            "builds-recovering" | "builds-recovered" => return Some(self.recovered(point)),
+            _ => {}
+        }
+        let version = self.push();
+        self.asking.ask(asked);
+        let taken = self.told(&version).is_some();
+        let hit = self.dies_or(&version, taken);
+        if hit {
+            self.start();
+        }
+        // A delivery that was not taken is sent again; one that was is not needed again, and is not a second one.
+        let state = if taken { self.state_of(&version) } else { "not taken".to_owned() };
+        let build = self.heard(&version);
+        self.ended(&version, &build);
+        self.once(point, &version, &build);
+        if !hit {
+            self.asking.withdraw();
+        }
+        hit.then_some(state)
+    }
+
+    /// Waits for the death, or for the end of a build that does not come by.
+    fn dies_or(&mut self, version: &str, taken: bool) -> bool {
+        for _ in 0..LOOKS_MAX {
+            if self.asking.is_hit() {
+                return self.gone();
+            }
+            let done = |story: &Self| story.listed_of(version).iter().any(|build| build["state"] == "done");
+            if taken && done(self) {
+                // The last row may be written, and its death not have come yet.
+                std::thread::sleep(std::time::Duration::from_millis(200));
+                return self.asking.is_hit() && self.gone();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        panic!("{version}: neither death nor end\n{}", self.output());
+    }
+
+    /// Waits until the killed service has ended.
+    fn gone(&mut self) -> bool {
+        while self.service.as_mut().is_some_and(Server::is_up) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        self.service = None;
+        true
+    }
+
+    fn listed_of(&self, version: &str) -> Vec<Value> {
+        // The service may die while it is asked.
+        let listed = self.forge.nebh(&["builder", "list", "--output", "json"]).output().expect("a command");
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let builds = listed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        builds
+            .filter(|build| build["ref"].as_str().is_some_and(|name| name.ends_with(&format!("/v{version}"))))
+            .collect()
+    }
+
+    fn state_of(&self, version: &str) -> String {
+        match self.listed_of(version).first() {
+            Some(build) => build["state"].as_str().unwrap_or_default().to_owned(),
+            None => "received".to_owned(),
+        }
+    }
+
+    /// One build of it, done; every tag, and no other; as much attached as without a death; the channel counted once.
+    fn once(&self, point: &str, version: &str, build: &str) {
+        let builds = self.listed_of(version);
+        assert_eq!(builds.len(), 1, "{point}: {builds:?}");
+        assert_eq!((&builds[0]["id"], &builds[0]["state"]), (&build.into(), &"done".into()), "{point}");
+        let tags = self.runtime.block_on(client().tags(&self.site.address(REPOSITORY))).expect("tags");
+        let tags = tags.iter().map(ToString::to_string).filter(|tag| !tag.starts_with("sha256-"));
+        assert_eq!(tags.collect::<BTreeSet<String>>(), self.tags, "{point}");
+        assert_eq!(self.attached_to(version), self.attached, "{point}: attached to image and release");
+        let address = self.site.address(REPOSITORY).to_string();
+        let show = ["channel", "show", "stable", "--repository", &address, "--key", "releaser.pub"];
+        let head = succeed(&mut self.forge.nebh(&show));
+        let releases = self.tags.iter().filter(|tag| tag.starts_with("1.0.")).count();
+        assert!(head.contains(&format!("stable #{releases} → {version}")), "{point}: {head}");
+    }
+
+    /// A delivery of something that the repository does not have.
+    fn ignored(&mut self, point: &str) -> String {
+        let version = format!("9.9.{}", self.number);
+        self.number += 1;
+        self.asking.ask(point);
+        let taken = self.told(&version).is_some();
+        for _ in 0..LOOKS_MAX {
+            if self.asking.is_hit() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        self.asking.died(point, None);
+        self.gone();
+        self.start();
+        for _ in 0..LOOKS_MAX {
+            let answer = self.told(&version).expect("an answer");
+            if answer.to_string().contains("the repository has no") {
+                assert!(self.listed_of(&version).is_empty(), "{point}: built");
+                return if taken { "ignored" } else { "not taken" }.to_owned();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        panic!("{point}: a delivery without a reference is never ignored\n{}", self.output());
+    }
+
+    /// The service is asked to end while it builds.
+    fn given_back(&mut self, point: &str) -> String {
+        // Without a registry the build cannot come to its end.
+        self.site.kill_gateway();
+        let version = self.push();
+        let build = self.heard(&version);
+        while self.build(&build)["state"] != "running" {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        self.asking.ask(point);
+        if let Some(mut service) = self.service.take() {
+            service.stop();
+            self.asking.died(point, Some(service));
+        }
+        self.site.serve();
+        self.start();
+        let attempt = self.build(&build)["attempt"].clone();
+        self.ended(&version, &build);
+        self.once(point, &version, &build);
+        format!("attempt {attempt} made it")
+    }
+
+    /// Death while a death is got over.
+    fn recovered(&mut self, point: &str) -> String {
+        let version = self.push();
+        self.asking.ask("build-claimed");
+        drop(self.told(&version));
+        assert!(self.dies_or(&version, true), "{point}: not claimed");
+        self.asking.ask(point);
+        self.begin_service();
+        self.gone();
+        self.asking.died(point, None);
+        self.start();
+        let build = self.heard(&version);
+        self.ended(&version, &build);
+        self.once(point, &version, &build);
+        "put back".to_owned()
+    }
+}
