@@ -4,6 +4,8 @@
 //! A scene brings the agent to a record: a switch, a release that dies on probation, other data, a release that cannot be
 //! prepared, a program that dies when nothing is on its way. What comes last leaves payments in left timelines.
 
+use nebh_deployer::machine::Record;
+
 use super::ground::{Ground, Kind};
 use super::{Asking, Table};
 use crate::support::shop::{Payer, Plan, RELEASE, Shop, done};
@@ -249,9 +251,29 @@ impl Story {
     fn back(&mut self) {
         if self.ground.cuts() {
             self.shop.end_all();
+            let before = self.journal();
             self.ground.cut();
+            let after = self.journal();
+            // Of the last records, those that are hints may go; what was durable before it had effects is there.
+            let durable = before.iter().rposition(|record| record.1).map_or(0, |last| last + 1);
+            assert!(after.len() >= durable, "{} records of {durable} durable ones are left", after.len());
+            assert_eq!(after, before[..after.len()], "the journal is another one");
         }
         self.start();
+    }
+
+    /// Every whole record of the journal on the disk, and whether it is one that is synced.
+    fn journal(&self) -> Vec<(String, bool)> {
+        let app = std::fs::read_dir(self.shop.state().join("apps")).expect("a folder").flatten().next();
+        let text = std::fs::read(app.expect("the application's folder").path().join("journal")).expect("a journal");
+        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+        let records = lines.filter_map(|line| {
+            let entry: serde_json::Value = serde_json::from_str(line.split_once(' ')?.1).ok()?;
+            let name = entry["record"].as_str()?;
+            let record = Record::ALL.into_iter().find(|record| record.name() == name)?;
+            Some((line.to_owned(), record.is_durable()))
+        });
+        records.collect()
     }
 
     fn ends_within(&mut self, looks: u32) -> bool {

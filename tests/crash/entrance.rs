@@ -24,6 +24,7 @@ pub(super) fn story(table: &Table, points: &[String]) {
         let paid = || clients.iter().map(|client| client.acknowledged().len()).sum::<usize>();
         waits(|| asking.is_hit(), || format!("{point} was never reached: {said}\n{}", shop.agent_output()));
         let before = paid();
+        waits(|| shop.version().is_ok(), || format!("{point}: nobody is answered any more\n{}", shop.agent_output()));
         let (phase, version) = shop.settled();
         let known = ["1.0.0", "2.0.0"].contains(&version.as_str());
         assert!(phase == "serving" && known, "{point}: {phase} {version}\n{}", shop.agent_output());

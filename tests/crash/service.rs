@@ -164,8 +164,11 @@ impl Story {
         if hit {
             self.start();
         }
-        // A delivery that was not taken is sent again; one that was is not needed again, and is not a second one.
-        let state = if taken { self.state_of(&version) } else { "not taken".to_owned() };
+        let state = self.state_of(&version);
+        // What stands in the ledger is built, whether or not the forge got its answer and whether or not it asks again.
+        if point != "delivery-entering" {
+            self.built_unasked(&version);
+        }
         let build = self.heard(&version);
         self.ended(&version, &build);
         self.once(point, &version, &build);
@@ -213,9 +216,20 @@ impl Story {
 
     fn state_of(&self, version: &str) -> String {
         match self.listed_of(version).first() {
-            Some(build) => build["state"].as_str().unwrap_or_default().to_owned(),
-            None => "received".to_owned(),
+            Some(build) => format!("the build is {}", build["state"].as_str().unwrap_or_default()),
+            None => "no build yet".to_owned(),
         }
+    }
+
+    /// Waits for the build of a delivery that nobody sends again.
+    fn built_unasked(&self, version: &str) {
+        for _ in 0..LOOKS_MAX {
+            if self.listed_of(version).iter().any(|build| build["state"] == "done" || build["state"] == "failed") {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        panic!("{version}: the delivery is lost\n{}", self.output());
     }
 
     /// One build of it, done; every tag, and no other; as much attached as without a death; the channel counted once.
@@ -253,7 +267,7 @@ impl Story {
             let answer = self.told(&version).expect("an answer");
             if answer.to_string().contains("the repository has no") {
                 assert!(self.listed_of(&version).is_empty(), "{point}: built");
-                return if taken { "ignored" } else { "not taken" }.to_owned();
+                return if taken { "ignored" } else { "ignored, the forge had no answer" }.to_owned();
             }
             std::thread::sleep(std::time::Duration::from_millis(25));
         }
