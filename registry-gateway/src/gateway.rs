@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use nebh_face::{Exit, Failure};
 use nebh_oci::digest::Digest;
+use tokio::sync::Semaphore;
 
 use crate::admit::Judge;
 use crate::crash;
@@ -20,6 +21,9 @@ use crate::trust::TrustSource;
 
 /// Blobs whose comparison is remembered for partial reads. One line is about a hundred bytes.
 const CHECKED_MAX: usize = 65_536;
+
+/// Large manifests that are read and judged at once. Small ones never wait for them.
+const LARGE_AT_ONCE: usize = 16;
 
 /// Counters for `/metrics`.
 #[derive(Debug, Default)]
@@ -79,6 +83,8 @@ pub struct Gateway {
     pub trust: Option<Arc<TrustSource>>,
     /// Counters.
     pub metrics: Metrics,
+    /// Places for manifests that are large: each is held whole, and parsed into several times its size.
+    pub large: Semaphore,
     checked: Mutex<HashMap<Digest, FileState>>,
 }
 
@@ -102,6 +108,7 @@ impl Gateway {
             uploads,
             trust,
             metrics: Metrics::default(),
+            large: Semaphore::new(LARGE_AT_ONCE),
             checked: Mutex::new(HashMap::new()),
         }))
     }

@@ -11,6 +11,7 @@ pub mod lists;
 pub mod manifests;
 pub mod permit;
 pub mod range;
+pub mod reading;
 pub mod server;
 pub mod uploads;
 
@@ -26,7 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
 use self::action::Action;
-use self::error::Refusal;
+use self::error::{Code, Refusal};
 use self::permit::permits;
 use crate::gateway::Gateway;
 
@@ -153,8 +154,30 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text + &gauge).into_response()
 }
 
+/// What no client of a registry sends.
+fn refuse_strange(request: &Request) -> Result<(), Refusal> {
+    let headers = request.headers();
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        // Two lengths: a proxy in front may have believed the other one, and what follows would be its request.
+        let refusal = Refusal::new(Code::Unsupported, "a request with `content-length` and `transfer-encoding`");
+        let refusal = refusal.status(StatusCode::BAD_REQUEST);
+        return Err(refusal.header(header::CONNECTION, HeaderValue::from_static("close")));
+    }
+    if !request.method().is_safe() && headers.contains_key(header::ORIGIN) {
+        // A page in a person's browser, which may reach what its owner cannot.
+        return Err(Refusal::new(
+            Code::Denied,
+            "requests that change something are not taken from browsers (`origin`)",
+        ));
+    }
+    Ok(())
+}
+
 async fn count(State(gateway): State<Arc<Gateway>>, request: Request, next: axum::middleware::Next) -> Response {
-    let response = next.run(request).await;
+    let response = match refuse_strange(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
     gateway.metrics.requests.fetch_add(1, Ordering::Relaxed);
     if response.status().is_server_error() {
         gateway.metrics.failures.fetch_add(1, Ordering::Relaxed);

@@ -27,6 +27,8 @@ use crate::store::write::blocking;
 
 /// Blobs condemned and removed in one pass: a pass holds the writer for milliseconds, never for minutes.
 const BATCH: u32 = 1000;
+/// Refusals that are kept to be explained, of all tags together.
+const REFUSALS_KEPT: u32 = 10_000;
 /// A condemned blob waits this part of the grace: longer than any request that was already running.
 const CONDEMNED_PART: u32 = 24;
 
@@ -71,6 +73,7 @@ pub async fn pass(gateway: &Gateway, now: Timestamp) -> Result<Swept, SweepError
     crash::point("sweep-uploads-gone");
     let mut tx = gateway.db.write().await?;
     swept.forgotten = db::dropped::forget_dropped(&mut tx, before(now, settings.restorable)).await?;
+    db::events::forget_refusals(&mut tx, REFUSALS_KEPT).await?;
     swept.condemned = db::blobs::condemn(&mut tx, before(now, settings.grace), now, BATCH).await?;
     crash::point("sweep-condemned-written");
     db::commit(tx).await?;

@@ -6,6 +6,17 @@ use nebh_oci::names::Repository;
 
 use super::{DbError, Write, digest, micros};
 
+/// Whether a manifest is there and not dropped, inside a writing transaction.
+pub async fn is_live(tx: &mut Write<'_>, repository: &Repository, name: &Digest) -> Result<bool, DbError> {
+    sqlx::query_scalar::<_, i64>("SELECT 1 FROM manifest WHERE repository = $1 AND digest = $2 AND dropped IS NULL")
+        .bind(repository.as_str())
+        .bind(name.to_string())
+        .fetch_optional(&mut **tx)
+        .await
+        .map(|found| found.is_some())
+        .map_err(DbError::at("looking up a manifest"))
+}
+
 /// Drops a manifest so that it can be restored. False if it is not there.
 pub async fn drop_manifest(
     tx: &mut Write<'_>,

@@ -1,4 +1,5 @@
-//! Rows of events: what was done and refused, in order, for people and audits. Never changed afterwards.
+//! Rows of events: what was done and refused, in order, for people and audits. Never changed afterwards; only refusals,
+//! which anybody can cause, are forgotten when there are very many.
 
 use jiff::Timestamp;
 use nebh_oci::names::Repository;
@@ -43,6 +44,42 @@ pub async fn record(
         .await
         .map(drop)
         .map_err(DbError::at("recording an event"))
+}
+
+/// Writes that a tag was refused, unless the last that is known of it says the same: whoever repeats a push a thousand
+/// times must not fill the disk with it.
+pub async fn refused(
+    tx: &mut Write<'_>,
+    repository: &Repository,
+    subject: &str,
+    detail: &str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let last = sqlx::query_as::<_, (String, String)>(
+        "SELECT kind, detail FROM event WHERE repository = $1 AND subject = $2 ORDER BY id DESC LIMIT 1",
+    )
+    .bind(repository.as_str())
+    .bind(subject)
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(DbError::at("looking for the last event"))?;
+    if last.is_some_and(|(kind, told)| kind == "refused" && told == detail) {
+        return Ok(());
+    }
+    record(tx, "refused", Some(repository), subject, detail, now).await
+}
+
+/// Forgets the oldest refusals beyond the newest `kept`; everything else that happened is kept for ever.
+pub async fn forget_refusals(tx: &mut Write<'_>, kept: u32) -> Result<u64, DbError> {
+    sqlx::query(
+        "DELETE FROM event WHERE kind = 'refused' AND id <= \
+           (SELECT id FROM event WHERE kind = 'refused' ORDER BY id DESC LIMIT 1 OFFSET $1)",
+    )
+    .bind(i64::from(kept))
+    .execute(&mut **tx)
+    .await
+    .map(|done| done.rows_affected())
+    .map_err(DbError::at("forgetting old refusals"))
 }
 
 impl Db {

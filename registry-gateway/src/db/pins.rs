@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
+use nebh_oci::media_type::SIGSTORE_BUNDLE_V03;
 use nebh_oci::names::{Repository, Tag};
 
 use super::{Db, DbError, Write, column, digest, micros, parsed, timestamp};
@@ -148,19 +149,23 @@ pub async fn unpin(tx: &mut Write<'_>, repository: &Repository, name: &str) -> R
         .map_err(DbError::at("unpinning"))
 }
 
-/// The pin that holds a manifest in place: its own, or that of an index it belongs to (two levels: a release holds an
-/// image index, which holds images).
+/// The pin that holds a manifest in place: its own, that of an index it belongs to (a release holds an image index, which
+/// holds images), or that of what it signs: whoever could delete the signatures of a release would make it worthless.
 pub async fn holding(tx: &mut Write<'_>, repository: &Repository, held: &Digest) -> Result<Option<String>, DbError> {
     sqlx::query_scalar::<_, String>(
         "WITH RECURSIVE above(digest, depth) AS (\
            SELECT $2, 0 \
            UNION SELECT manifest_part.manifest, above.depth + 1 FROM above \
            JOIN manifest_part ON manifest_part.part = above.digest \
-           WHERE manifest_part.repository = $1 AND above.depth < 8) \
+           WHERE manifest_part.repository = $1 AND above.depth < 8 \
+           UNION SELECT manifest.subject, above.depth + 1 FROM above JOIN manifest ON manifest.digest = above.digest \
+           WHERE manifest.repository = $1 AND manifest.artifact_type = $3 AND manifest.subject IS NOT NULL \
+           AND above.depth < 8) \
          SELECT pin.name FROM pin JOIN above ON pin.digest = above.digest WHERE pin.repository = $1 LIMIT 1",
     )
     .bind(repository.as_str())
     .bind(held.to_string())
+    .bind(SIGSTORE_BUNDLE_V03)
     .fetch_optional(&mut **tx)
     .await
     .map_err(DbError::at("looking for a pin"))

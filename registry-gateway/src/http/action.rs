@@ -107,7 +107,7 @@ impl Action {
         if decoded.contains('%') || decoded.contains('\\') {
             return Err(Refusal::new(Code::NameInvalid, format!("`{path}` is escaped where no name needs it")));
         }
-        let segments: Vec<&str> = decoded.trim_start_matches('/').split('/').collect();
+        let segments: Vec<&str> = decoded.strip_prefix('/').unwrap_or(&decoded).split('/').collect();
         match segments.as_slice() {
             ["_catalog"] => allow(method, &[Method::GET, Method::HEAD]).map(|()| Self::Catalog(query.page())),
             [name @ .., "tags", "list"] => {

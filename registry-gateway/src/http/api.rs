@@ -43,6 +43,9 @@ const REASON_LENGTH_MAX: usize = 1000;
 /// Events of one answer.
 const EVENTS_MAX: u32 = 500;
 
+/// What proxies add to a request of somebody else.
+const PROXY_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
 type Answer = Result<Response, Refusal>;
 
 /// All addresses of the API.
@@ -68,7 +71,9 @@ pub fn router() -> Router<Arc<Gateway>> {
 
 async fn from_here(request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    match permits_administration(peer) {
+    // A proxy on this machine makes everybody come from here.
+    let proxied = PROXY_HEADERS.iter().any(|name| request.headers().contains_key(*name));
+    match permits_administration(peer.filter(|_| !proxied)) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
@@ -89,6 +94,11 @@ fn body<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Result<T, Re
         return Err(refusal.status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     serde_json::from_slice(bytes).map_err(|error| wrong(format!("the body is not what this address takes: {error}")))
+}
+
+/// Words that are shown on terminals later: short, and without what would make a terminal do something.
+fn is_plain(text: &str) -> bool {
+    text.len() <= REASON_LENGTH_MAX && !text.chars().any(char::is_control)
 }
 
 /// A repository with a tag or a digest.
@@ -134,13 +144,22 @@ async fn pins(State(gateway): State<Arc<Gateway>>) -> Answer {
 
 async fn pin(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, bytes: Bytes) -> Answer {
     let NewPin { repository, name, reason } = body(&headers, &bytes)?;
-    if reason.trim().is_empty() || reason.len() > REASON_LENGTH_MAX {
-        return Err(wrong("a pin needs a reason, of at most 1000 characters"));
+    if reason.trim().is_empty() || !is_plain(&reason) {
+        return Err(wrong(format!("a pin needs a reason: one line of at most {REASON_LENGTH_MAX} characters")));
     }
     let named = Named { repository, name };
     let (digest, _) = named.find(&gateway).await?;
     let now = Timestamp::now();
     let mut tx = gateway.db.write().await?;
+    // What was looked up may have moved or gone meanwhile; from here on it cannot.
+    let stays = match named.name()? {
+        Name::Tag(tag) => db::tags::state_locked(&mut tx, &named.repository, &tag).await?.present == Some(digest),
+        Name::Digest(digest) => db::dropped::is_live(&mut tx, &named.repository, &digest).await?,
+    };
+    if !stays {
+        let message = format!("`{}` of `{}` changed just now; look again", named.name, named.repository);
+        return Err(wrong(message).status(StatusCode::CONFLICT));
+    }
     db::pins::pin(&mut tx, &named.repository, &named.name, &digest, PinKind::Manual, &reason, now).await?;
     db::events::record(&mut tx, "pinned", Some(&named.repository), &named.name, &reason, now).await?;
     crash::point("pin-written");
@@ -333,10 +352,8 @@ async fn report(
     if node.is_empty() || node.len() > NODE_LENGTH_MAX || !node.bytes().all(plain) {
         return Err(wrong("a node's name has letters, digits, `-`, `_` and `.` only"));
     }
-    let too_long = |one: &ReportedRelease| {
-        one.role.len() > REASON_LENGTH_MAX || one.version.as_ref().is_some_and(|text| text.len() > REASON_LENGTH_MAX)
-    };
-    if app.len() > REASON_LENGTH_MAX || releases.len() > RELEASES_MAX || releases.iter().any(too_long) {
+    let plain = |one: &ReportedRelease| is_plain(&one.role) && one.version.as_deref().is_none_or(is_plain);
+    if !is_plain(&app) || releases.len() > RELEASES_MAX || !releases.iter().all(plain) {
         return Err(wrong(format!("a report names at most {RELEASES_MAX} releases, each in a few words")));
     }
     let mut uses = Vec::new();

@@ -7,13 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
 use jiff::Timestamp;
 use nebh_oci::digest::{Algorithm, Digest};
-use nebh_oci::manifest::{Document, MANIFEST_SIZE_MAX, RawManifest};
+use nebh_oci::manifest::RawManifest;
 use nebh_oci::names::{Repository, Tag};
 
 use super::error::{Code, Refusal};
@@ -21,14 +19,19 @@ use super::permit::Permit;
 use super::{Asked, digest_value, text_value};
 use crate::Name;
 use crate::admit::{self, Facts, Grant};
-use crate::db::manifests::{Lack, NewManifest, Part, StoredManifest};
+use crate::db::manifests::{Lack, NewManifest, StoredManifest};
 use crate::db::pins::PinKind;
 use crate::db::tags::TagState;
 use crate::db::{self, Write};
 use crate::facts::{self, FactsError, Gathered};
 use crate::gateway::Gateway;
+use crate::retain::TagKind;
 use crate::settings::Mode;
-use crate::{crash, store::StoreError};
+use crate::{crash, store::StoreError, tag_kind};
+
+mod body;
+
+use body::{described, read_body};
 
 /// How often a decision is made anew because a tag changed meanwhile.
 const ATTEMPTS: usize = 4;
@@ -82,7 +85,7 @@ pub async fn put(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let content_type = asked.header(&header::CONTENT_TYPE).map(str::to_owned);
-    let bytes = read_body(gateway, asked.length(), asked.body).await?;
+    let (bytes, _place) = read_body(gateway, asked.length(), asked.body).await?;
     let digest = match &name {
         Name::Tag(tag) => {
             tags.push(tag.clone());
@@ -125,86 +128,6 @@ pub async fn put(
         headers.append("oci-tag", text_value(tag.as_str()));
     }
     Ok(response)
-}
-
-async fn read_body(gateway: &Gateway, length: Option<u64>, body: Body) -> Result<Vec<u8>, Refusal> {
-    let too_large = || {
-        Refusal::new(Code::SizeInvalid, format!("a manifest has at most {MANIFEST_SIZE_MAX} bytes"))
-            .status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    if length.is_some_and(|length| length > MANIFEST_SIZE_MAX as u64) {
-        return Err(too_large());
-    }
-    let stall = gateway.settings.limits.stall_max;
-    let mut bytes = Vec::new();
-    let mut stream = body.into_data_stream();
-    // One deadline for all of it: a manifest is small, and drip-feeding it has no honest use.
-    let reading = async {
-        while let Some(piece) = stream.next().await {
-            let piece = piece.map_err(|_| Refusal::new(Code::ManifestInvalid, "the request's body broke off"))?;
-            if bytes.len() + piece.len() > MANIFEST_SIZE_MAX {
-                return Err(too_large());
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(())
-    };
-    tokio::time::timeout(stall, reading).await.unwrap_or_else(|_| {
-        let message = format!("the manifest did not arrive within {} seconds", stall.as_secs());
-        Err(Refusal::new(Code::ManifestInvalid, message).status(StatusCode::REQUEST_TIMEOUT))
-    })?;
-    Ok(bytes)
-}
-
-/// What the database keeps of a manifest, beside its bytes.
-fn described(digest: Digest, manifest: &RawManifest) -> Result<NewManifest, Refusal> {
-    let mut parts = Vec::new();
-    match manifest.document() {
-        Document::Image(image) => {
-            for part in image.layers.iter().chain([&image.config]) {
-                check_data(part)?;
-                // Layers that must not be distributed need not be here.
-                if !part.media_type.contains("nondistributable") && !part.media_type.contains(".foreign.") {
-                    parts.push(Part::Blob(part.digest, part.size));
-                }
-            }
-        }
-        Document::Index(index) => {
-            for part in &index.manifests {
-                check_data(part)?;
-                parts.push(Part::Manifest(part.digest));
-            }
-        }
-    }
-    parts.sort_unstable();
-    parts.dedup();
-    let referrer = manifest.referrer_descriptor();
-    Ok(NewManifest {
-        stored: StoredManifest {
-            digest,
-            media_type: manifest.media_type().to_owned(),
-            bytes: manifest.bytes().to_vec(),
-        },
-        artifact_type: referrer.artifact_type,
-        subject: manifest.subject().map(|subject| subject.digest),
-        annotations: referrer.annotations,
-        parts,
-    })
-}
-
-/// Embedded data must be the bytes that the descriptor names: some readers take it instead of the blob.
-fn check_data(part: &nebh_oci::manifest::Descriptor) -> Result<(), Refusal> {
-    use base64::Engine;
-    let Some(data) = &part.data else {
-        return Ok(());
-    };
-    let matches = base64::engine::general_purpose::STANDARD.decode(data).is_ok_and(|bytes| {
-        bytes.len() as u64 == part.size && Digest::of(part.digest.algorithm(), &bytes) == part.digest
-    });
-    if matches {
-        return Ok(());
-    }
-    Err(Refusal::new(Code::ManifestInvalid, format!("the `data` of part {} is not what its digest names", part.digest)))
 }
 
 /// Decides and writes. Returns the subject, if there is one.
@@ -284,7 +207,7 @@ async fn decide(
                 let message = refused.to_string();
                 gateway.metrics.refused.fetch_add(1, Ordering::Relaxed);
                 let mut tx = gateway.db.write().await?;
-                db::events::record(&mut tx, "refused", Some(repository), tag.as_str(), &message, now).await?;
+                db::events::refused(&mut tx, repository, tag.as_str(), &message, now).await?;
                 db::commit(tx).await?;
                 let detail = serde_json::json!({ "kind": refused.kind(), "tag": tag, "digest": name });
                 return Err(Refusal::new(Code::Denied, message).detail(detail));
@@ -369,6 +292,12 @@ pub async fn delete(
         Name::Tag(tag) => {
             if db::tags::state_locked(&mut tx, repository, tag).await?.pinned.is_some() {
                 return Err(pinned(tag.as_str()));
+            }
+            // The signatures of what is pinned stay with it: without them no host would take it.
+            if let TagKind::Attached(subject) = tag_kind(tag.as_str())
+                && let Some(pin) = db::pins::holding(&mut tx, repository, &subject).await?
+            {
+                return Err(pinned(&pin));
             }
             if !db::tags::drop_tag(&mut tx, repository, tag, "deleted", now).await? {
                 return Err(unknown(repository, name));

@@ -60,7 +60,8 @@ pub fn permits(settings: &Settings, _peer: Option<SocketAddr>, action: &Action) 
 }
 
 /// Decides about the administrative API. Until there are users, it takes orders from this machine only; reports of
-/// hosts come from anywhere, because all a report can do is keep more.
+/// hosts come from anywhere: a report says what its host uses, and one in another host's name could let retention drop
+/// (restorably) what that one uses, until it reports again. Hosts keep what they run whatever the gateway drops.
 pub fn permits_administration(peer: Option<SocketAddr>) -> Result<(), Refusal> {
     match peer {
         Some(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),

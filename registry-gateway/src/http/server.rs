@@ -13,7 +13,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-/// A request's line and headers must be complete after this long: what drips longer is no client.
+use super::reading::Reading;
+use crate::settings::Limits;
+
+/// A request's line and headers must be complete after this long, or after the longest silence if that is shorter: what
+/// drips longer is no client. An idle connection is closed after it too.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a request's line and headers. A query with a hundred tags fits.
 const HEADER_BYTES_MAX: usize = 64 << 10;
@@ -25,8 +29,8 @@ const GRACE: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` turns true, then lets running requests end.
-pub async fn serve(listener: TcpListener, router: Router, connections: usize, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(connections));
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(limits.connections));
     let mut running = JoinSet::new();
     loop {
         // The place first: with none left, clients wait in the kernel's queue instead of in our memory.
@@ -48,7 +52,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: usize, mu
         };
         let (router, stop) = (router.clone(), stop.clone());
         running.spawn(async move {
-            connection(stream, peer, router, stop).await;
+            connection(stream, peer, router, limits.stall_max, stop).await;
             drop(place);
         });
         while running.try_join_next().is_some() {}
@@ -66,7 +70,13 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    stall_max: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
     // Small answers must not wait for more to be said.
     drop(stream.set_nodelay(true));
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -76,11 +86,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut sto
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME_MAX)
+        .header_read_timeout(HEADER_TIME_MAX.min(stall_max))
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX);
-    let mut connection =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+    let mut connection = std::pin::pin!(
+        builder.serve_connection(TokioIo::new(Reading::new(stream, stall_max)), TowerToHyperService::new(service))
+    );
     let mut stopping = false;
     loop {
         tokio::select! {

@@ -207,8 +207,10 @@ async fn complete(
     let task = tokio::spawn(async move {
         let mut session = session;
         let outcome = take(&owner, &name, &mut session, digest, upload.promised, asked.body).await;
-        // Stored, or bytes that are not what they should be and are of no use to anybody, or nobody's.
-        if !matches!(&outcome, Err(refusal) if upload.known && refusal.code != Code::DigestInvalid) {
+        // Stored, or bytes that are not what they should be and are of no use to anybody, or nobody's, or published
+        // already and not recorded: then the next upload of the digest adopts them.
+        let of_use = upload.known && session.path().exists();
+        if !matches!(&outcome, Err(refusal) if of_use && refusal.code != Code::DigestInvalid) {
             owner.uploads.close(session).await?;
         }
         outcome

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::StoreError;
 use super::keys::Tree;
+use super::read::{BlobReader, ReadError};
 use crate::crash;
 
 /// Locks that serialise publishing and removing one digest. More would only use memory: a lock is held for two syncs.
@@ -96,8 +97,8 @@ impl Store {
         match std::fs::hard_link(from, &to) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let there = std::fs::metadata(&to).map_err(StoreError::io("look at", &to))?.len();
-                if there != size {
+                // It may have rotted unseen: a 201 must not rest on bytes that nobody looked at.
+                if !self.holds(digest, size)? {
                     self.set_aside(digest)?;
                     std::fs::hard_link(from, &to).map_err(StoreError::io("link", &to))?;
                 }
@@ -110,6 +111,20 @@ impl Store {
         std::fs::remove_file(from).map_err(StoreError::io("remove", from))?;
         crash::point("blob-unlinked");
         Ok(())
+    }
+
+    /// Whether the bytes that are there are those of the name. A failure to read them says nothing.
+    fn holds(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        let file = self.open_blob(digest)?;
+        let there = file.metadata().map_err(StoreError::io("look at", self.tree.blob(digest)))?.len();
+        if there != size {
+            return Ok(false);
+        }
+        match BlobReader::check(file, *digest, size) {
+            Ok(()) => Ok(true),
+            Err(ReadError::Corrupt { .. } | ReadError::Short(_)) => Ok(false),
+            Err(ReadError::Io { source, .. }) => Err(StoreError::io("read", self.tree.blob(digest))(source)),
+        }
     }
 
     /// Each folder is made once, and is durable before anything is put into it.
@@ -202,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn blob_cut_short_on_disk_is_replaced_and_set_aside() {
+    fn blob_that_rotted_on_disk_is_replaced_and_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let digest = Digest::sha256(b"good");
@@ -212,5 +227,11 @@ mod tests {
         store.publish(&path, &file, 4, &digest).unwrap();
         assert_eq!(std::fs::read(store.tree().blob(&digest)).unwrap(), b"good");
         assert_eq!(std::fs::read(store.tree().quarantined(&digest, 0)).unwrap(), b"go");
+        // As long, and other bytes.
+        std::fs::write(store.tree().blob(&digest), b"goof").unwrap();
+        let (path, file) = staged(&store, "b", b"good");
+        store.publish(&path, &file, 4, &digest).unwrap();
+        assert_eq!(std::fs::read(store.tree().blob(&digest)).unwrap(), b"good");
+        assert_eq!(std::fs::read(store.tree().quarantined(&digest, 1)).unwrap(), b"goof");
     }
 }

@@ -27,7 +27,7 @@ async fn child_process() {
     println!("serving http://{}", listener.local_addr().unwrap());
     let gateway = Gateway::open(settings).await.unwrap();
     let (_stop, stopped) = watch::channel(false);
-    server::serve(listener, router(Arc::clone(&gateway)), 100, stopped).await;
+    server::serve(listener, router(Arc::clone(&gateway)), gateway.settings.limits, stopped).await;
 }
 
 struct Killed {

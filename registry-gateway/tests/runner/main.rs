@@ -10,6 +10,7 @@ mod admission;
 mod attacks;
 mod commands;
 mod durability;
+mod hostile_http;
 mod protocol;
 mod retention;
 mod revocation;

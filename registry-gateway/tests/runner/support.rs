@@ -83,10 +83,10 @@ impl Server {
     async fn open(settings: Settings, folder: tempfile::TempDir, keys: Keys) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let connections = settings.limits.connections;
+        let limits = settings.limits;
         let gateway = Gateway::open(settings).await.unwrap();
         let (stop, stopped) = watch::channel(false);
-        let running = tokio::spawn(server::serve(listener, router(Arc::clone(&gateway)), connections, stopped));
+        let running = tokio::spawn(server::serve(listener, router(Arc::clone(&gateway)), limits, stopped));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { url, gateway, keys, folder, http, stop, running: Some(running) }
     }
