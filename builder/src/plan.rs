@@ -16,7 +16,7 @@ use crate::spec::{Buildspec, ImageSpec, Step};
 /// Version of the plan document.
 pub const PLAN_VERSION: u32 = 1;
 /// Names what a step can see and use in the sandbox; a change that a compiler could notice is a new name.
-pub const SANDBOX: &str = "nebh-sandbox-2";
+pub const SANDBOX: &str = "nebh-sandbox-3";
 /// A source whose packages have at least this many bytes gets a layer of its own.
 const OWN_LAYER_BYTES: u64 = 3 << 20;
 /// Layers that the small packages share. Which one is decided by name alone, so that one package more changes one layer.

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nebh_oci::runtime::{
-    Bundle, BundleError, ExitReason, MountKind, OutputLine, ProbeError, Runtime, RuntimeError, UserNamespace,
+    Bundle, BundleError, ExitReason, Limits, MountKind, OutputLine, ProbeError, Runtime, RuntimeError, UserNamespace,
 };
 use tokio::sync::mpsc;
 
-use super::job::{HOST_IDS, Job, USER, bundle_spec};
+use super::job::{Bounds, HOST_IDS, Job, USER, bundle_spec};
 use crate::event::{BuildEvent, Events};
 use crate::store::is_abandoned;
 
@@ -22,15 +22,16 @@ const ID_PREFIX: &str = "nebh-build-";
 const TAIL_LINES: usize = 20;
 /// Lines that may wait to be told; a job that writes faster waits.
 const LINES_WAITING: usize = 1024;
-/// The longest that one job may run.
-const WITHIN: Duration = Duration::from_hours(6);
-/// The share of the machine's memory that a job may use, in percent: the rest is ours and the host's.
-const MEMORY_PERCENT: u64 = 90;
+/// How often it is looked at whether the disks have room.
+const DISK_LOOK: Duration = Duration::from_millis(500);
+/// Names that have to stay free on a disk, where it has a number of them.
+const FILES_FREE: u64 = 10_000;
 
 /// The sandbox of one builder.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     runtime: Runtime,
+    bounds: Bounds,
 }
 
 /// Why a job is not done.
@@ -79,10 +80,20 @@ pub enum SandboxError {
         tail: Vec<String>,
     },
     /// The program ran too long.
-    #[error("step `{step}` did not end within {} hours", WITHIN.as_secs() / 3600)]
+    #[error("step `{step}` did not end within {} minutes", within.as_secs().div_ceil(60))]
     TooLong {
         /// The step.
         step: String,
+        /// How long it might have run.
+        within: Duration,
+    },
+    /// It wrote until next to nothing was free.
+    #[error("step `{step}` was ended because the disk of `{}` is nearly full", path.display())]
+    DiskFull {
+        /// The step.
+        step: String,
+        /// What it wrote to.
+        path: PathBuf,
     },
 }
 
@@ -119,9 +130,15 @@ impl Sandbox {
     pub async fn open(state: &Path) -> Result<Self, SandboxError> {
         let runtime = Runtime::probe(state).await.map_err(SandboxError::Unavailable)?;
         tracing::info!(runtime = %runtime.kind(), why = runtime.why(), "sandbox");
-        let sandbox = Self { runtime };
+        let sandbox = Self { runtime, bounds: Bounds::DEFAULT };
         sandbox.end_orphans().await;
         Ok(sandbox)
+    }
+
+    /// The same, held to other bounds.
+    #[cfg(test)]
+    pub(super) fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// Ends containers whose builder was killed: the folder of their build is gone, or nobody holds it any more. What does
@@ -148,26 +165,39 @@ impl Sandbox {
             }
         }
         let id = format!("{ID_PREFIX}{}", uuid::Uuid::now_v7().simple());
-        let spec = bundle_spec(job, epoch, namespace, memory());
+        let limits =
+            Limits { memory: memory(self.bounds.memory_percent), pids: Some(self.bounds.pids), cpu_millis: None };
+        let spec = bundle_spec(job, epoch, namespace, limits);
         let bundle = Bundle::write(folder, &id, &spec)
             .map_err(|cause| SandboxError::Prepare { step: job.step.clone(), cause })?;
         let (lines, mut from) = mpsc::channel::<OutputLine>(LINES_WAITING);
         let mut tail = VecDeque::with_capacity(TAIL_LINES);
         let tell = async {
+            let mut left = self.bounds.log_bytes;
             while let Some(line) = from.recv().await {
                 let line = printable(&line.text);
                 if tail.len() == TAIL_LINES {
                     tail.pop_front();
                 }
                 tail.push_back(line.clone());
-                events.send(BuildEvent::StepLog { step: job.step.clone(), line });
+                let bytes = line.len() as u64 + 1;
+                if bytes <= left {
+                    events.send(BuildEvent::StepLog { step: job.step.clone(), line });
+                } else if left > 0 {
+                    events.note(format!("step `{}` writes so much that the rest is not told", job.step));
+                }
+                left = left.saturating_sub(bytes);
             }
         };
         let run = async { tokio::join!(self.runtime.run(&bundle, lines), tell).0 };
-        let exit = tokio::time::timeout(WITHIN, run)
-            .await
-            .map_err(|_| SandboxError::TooLong { step: job.step.clone() })?
-            .map_err(|cause| SandboxError::Runtime { step: job.step.clone(), cause })?;
+        let within = self.bounds.within;
+        let exit = tokio::select! {
+            exit = run => exit.map_err(|cause| SandboxError::Runtime { step: job.step.clone(), cause })?,
+            () = tokio::time::sleep(within) => return Err(SandboxError::TooLong { step: job.step.clone(), within }),
+            path = full(job, self.bounds.disk_free) => {
+                return Err(SandboxError::DiskFull { step: job.step.clone(), path });
+            }
+        };
         if exit.is_success() {
             return Ok(());
         }
@@ -229,8 +259,24 @@ fn give(folder: &Path, namespace: UserNamespace) -> Result<(), SandboxError> {
         .map_err(|cause| SandboxError::Files { path: folder.to_owned(), cause })
 }
 
-fn memory() -> Option<u64> {
+/// Returns when a disk that the job writes to has less than `free` bytes left, and names what lies there.
+async fn full(job: &Job, free: u64) -> PathBuf {
+    loop {
+        for mount in &job.mounts {
+            if let MountKind::ReadWrite { source } = &mount.kind
+                && let Ok(disk) = rustix::fs::statvfs(source)
+                && (disk.f_bavail.saturating_mul(disk.f_frsize) < free
+                    || (disk.f_files > 2 * FILES_FREE && disk.f_favail < FILES_FREE))
+            {
+                return source.clone();
+            }
+        }
+        tokio::time::sleep(DISK_LOOK).await;
+    }
+}
+
+fn memory(percent: u64) -> Option<u64> {
     let info = rustix::system::sysinfo();
     let total = u64::from(info.mem_unit) * info.totalram;
-    (total > 0).then(|| total / 100 * MEMORY_PERCENT)
+    (total > 0).then(|| total / 100 * percent)
 }

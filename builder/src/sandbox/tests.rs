@@ -11,7 +11,9 @@ use super::*;
 use crate::event::{BuildEvent, Events};
 use crate::packages::MOUNT_POINTS;
 
-const NAMES: [&str; 6] = ["sh", "cat", "id", "ls", "uname", "env"];
+mod hostile;
+
+const NAMES: [&str; 8] = ["sh", "cat", "id", "ls", "uname", "env", "perl", "mkfifo"];
 
 fn root(at: &Path) {
     let mut files = BTreeSet::new();
@@ -32,7 +34,7 @@ fn root(at: &Path) {
     }
 }
 
-async fn sandbox(state: &Path) -> Option<Sandbox> {
+pub(super) async fn sandbox(state: &Path) -> Option<Sandbox> {
     match Sandbox::open(state).await {
         Ok(sandbox) => Some(sandbox),
         Err(error) if std::env::var_os("NEBH_REQUIRE_PEERS").is_some() => panic!("{error:?}"),
@@ -43,12 +45,12 @@ async fn sandbox(state: &Path) -> Option<Sandbox> {
     }
 }
 
-struct Place {
-    dir: tempfile::TempDir,
+pub(super) struct Place {
+    pub(super) dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(open: bool) -> Self {
+    pub(super) fn new(open: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mode = if open { 0o755 } else { 0o700 };
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -57,18 +59,23 @@ impl Place {
         Self { dir }
     }
 
-    fn job(&self, script: &str) -> Job {
+    pub(super) fn job(&self, script: &str) -> Job {
         Job {
             step: "test".into(),
             root: self.dir.path().join("root"),
             mounts: vec![Mount::read_write(self.dir.path().join("out"), "/x/target")],
             args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-            env: [("PATH".to_owned(), "/bin".to_owned()), ("OWN".to_owned(), "own".to_owned())].into(),
+            env: [
+                ("PATH".to_owned(), "/bin".to_owned()),
+                ("OWN".to_owned(), "own".to_owned()),
+                ("PERL_BADLANG".to_owned(), "0".to_owned()),
+            ]
+            .into(),
             cwd: "/x".into(),
         }
     }
 
-    async fn run(&self, sandbox: &Sandbox, script: &str) -> (Result<(), SandboxError>, Vec<String>) {
+    pub(super) async fn run(&self, sandbox: &Sandbox, script: &str) -> (Result<(), SandboxError>, Vec<String>) {
         let (events, mut received) = Events::new();
         let result = sandbox.run(&self.job(script), &self.dir.path().join("bundle"), 1_700_000_000, &events).await;
         drop(events);
