@@ -3,6 +3,7 @@
 //! ```text
 //!   POST /hooks/<project> ─► webhook (PURE) ─► ledger ─► intake ─► queue ─► worker ─► Maker
 //!                            signed? which ref?  SQLite   git       SQLite   lease     pipeline, publish, release
+//!   clock ─► renewal ─► head of each channel, signed anew before it expires
 //! ```
 //!
 //! Invariants:
@@ -17,6 +18,7 @@ pub mod maker;
 pub mod queue;
 pub mod reference;
 pub mod remote;
+pub mod renewal;
 pub mod settings;
 pub mod webhook;
 pub mod worker;
@@ -103,6 +105,7 @@ pub async fn serve<M: Maker>(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let intake = tokio::spawn(intake::run(service.clone()));
+    let renewal = tokio::spawn(renewal::run(service.clone(), maker.clone()));
     let worker = tokio::spawn(worker::run(service.clone(), maker, stop.clone()));
     let asked = |mut stop: watch::Receiver<bool>| async move { worker::asked_to_stop(&mut stop).await };
     let serving = axum::serve(listener, http::router(service)).with_graceful_shutdown(asked(stop.clone()));
@@ -111,8 +114,10 @@ pub async fn serve<M: Maker>(
         // Readers of events would keep the service for as long as they read.
         () = async { asked(stop).await; tokio::time::sleep(FAREWELL).await } => Ok(()),
     };
-    intake.abort();
-    drop(intake.await);
+    for task in [intake, renewal] {
+        task.abort();
+        drop(task.await);
+    }
     drop(worker.await);
     result.map_err(|error| Failure::new(Exit::Failed, "the build service stopped serving").because(&error))
 }

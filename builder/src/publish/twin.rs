@@ -16,7 +16,7 @@ use nebh_oci::names::RepositoryAddress;
 pub(crate) struct State_ {
     blobs: BTreeMap<String, Bytes>,
     manifests: BTreeMap<String, (String, Bytes)>,
-    tags: BTreeMap<String, String>,
+    pub(crate) tags: BTreeMap<String, String>,
     pub(crate) order: Vec<String>,
     pub(crate) refuse_tags: bool,
 }

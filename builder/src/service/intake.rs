@@ -51,28 +51,32 @@ async fn pass(service: &Service) -> Result<bool, QueueError> {
     for delivery in service.queue.unread().await? {
         by_project.entry(delivery.project.clone()).or_default().push(delivery);
     }
-    let mut clean = true;
-    for (name, deliveries) in by_project {
-        let Some(project) = service.project(&name) else {
-            for delivery in &deliveries {
-                service.queue.ignore(delivery, "the project is no longer set up").await?;
+    // All at once: a repository that does not answer takes its time.
+    let passes = by_project.iter().map(|(name, deliveries)| pass_project(service, name, deliveries));
+    let passed = futures_util::future::join_all(passes).await;
+    passed.into_iter().try_fold(true, |clean, one| Ok(one? && clean))
+}
+
+async fn pass_project(service: &Service, name: &str, deliveries: &[Delivery]) -> Result<bool, QueueError> {
+    let Some(project) = service.project(name) else {
+        for delivery in deliveries {
+            service.queue.ignore(delivery, "the project is no longer set up").await?;
+        }
+        return Ok(true);
+    };
+    match references(project, service.mirrors()).await {
+        Ok(references) => {
+            for delivery in deliveries {
+                settle(service, project, delivery, &references).await?;
             }
-            continue;
-        };
-        match references(project, service.mirrors()).await {
-            Ok(references) => {
-                for delivery in &deliveries {
-                    settle(service, project, delivery, &references).await?;
-                }
-            }
-            Err(error) => {
-                clean = false;
-                let error = nebh_face::failure::chain(&error);
-                tracing::warn!(project = name, source = project.source, error, "the repository does not answer");
-            }
+            Ok(true)
+        }
+        Err(error) => {
+            let error = nebh_face::failure::chain(&error);
+            tracing::warn!(project = name, source = project.source, error, "the repository does not answer");
+            Ok(false)
         }
     }
-    Ok(clean)
 }
 
 async fn settle(

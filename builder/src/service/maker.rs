@@ -13,13 +13,14 @@ use jiff::Timestamp;
 use nebh_face::{Exit, Failure};
 use nebh_oci::client::Client;
 use nebh_oci::names::Tag;
-use nebh_trust::channel::HeadRelease;
+use nebh_trust::channel::{Floor, HeadRelease};
 use nebh_trust::key::PrivateKey;
 use nebh_trust::release::{ReleaseIndex, read_release};
 
 use super::queue::Build;
 use super::settings::{Project, Settings, Wish};
 use super::worker::{EventSink, Maker, Outcome, ReleaseOutcome};
+use crate::channel::Renewed;
 use crate::event::{BuildEvent, Events};
 use crate::git::{GitError, Remote, Source};
 use crate::keys::{self, Passphrase};
@@ -219,6 +220,12 @@ impl Maker for Pipeline {
             self.run(&Made { project, build, started: Timestamp::now(), events: &events }).await
         };
         tokio::join!(running, telling).0
+    }
+
+    async fn renew(&self, project: &Project, name: &str, floor: &Floor, now: Timestamp) -> Result<Renewed, Failure> {
+        let Some(keys) = &self.releaser else { return Ok(Renewed::None) };
+        let renewal = channel::Renewal { to: &project.to, channel: name, keys, floor, now };
+        channel::renew(&self.client, &renewal).await
     }
 }
 

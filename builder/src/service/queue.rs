@@ -15,6 +15,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use nebh_trust::channel::Floor;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::watch;
 
@@ -29,6 +30,8 @@ use crate::crash;
 
 /// Attempts of one build. A build during which the service ends three times is taken for the cause of it.
 pub const ATTEMPTS_MAX: i64 = 3;
+/// Deliveries of one project that are looked at together.
+const UNREAD_MAX: i64 = 100;
 /// Builds that one listing gives back.
 pub const LIST_MAX: i64 = 500;
 /// Events of one build that are kept; a step that prints without end must not fill the disk.
@@ -112,12 +115,15 @@ impl Queue {
         rows::delivery_state(row)
     }
 
-    /// Deliveries whose reference was not read yet, oldest first.
+    /// Deliveries whose reference was not read yet, oldest first; of each project some, so that one whose repository is away
+    /// does not hold up the others.
     pub async fn unread(&self) -> Result<Vec<Delivery>, QueueError> {
         let rows: Vec<DeliveryRow> = sqlx::query_as(
-            "SELECT project, delivery, event, reference, again FROM deliveries WHERE state = 'received' \
-             ORDER BY received LIMIT 100",
+            "SELECT project, delivery, event, reference, again FROM \
+             (SELECT *, row_number() OVER (PARTITION BY project ORDER BY received, delivery) AS place \
+             FROM deliveries WHERE state = 'received') WHERE place <= $1 ORDER BY received, delivery",
         )
+        .bind(UNREAD_MAX)
         .fetch_all(&self.reader)
         .await?;
         rows.into_iter().map(Delivery::try_from).collect()
@@ -317,6 +323,34 @@ impl Queue {
                 .fetch_all(&self.reader)
                 .await?;
         rows.into_iter().map(Event::try_from).collect()
+    }
+
+    /// How far a channel has come, as far as this service has seen.
+    pub async fn floor(&self, destination: &str, channel: &str) -> Result<Floor, QueueError> {
+        let row: Option<(i64, String)> =
+            sqlx::query_as("SELECT counter, head FROM heads WHERE destination = $1 AND channel = $2")
+                .bind(destination)
+                .bind(channel)
+                .fetch_optional(&self.reader)
+                .await?;
+        row.map_or(Ok(Floor::default()), rows::floor)
+    }
+
+    /// Remembers how far a channel has come. It never goes back.
+    pub async fn raise(&self, destination: &str, channel: &str, floor: &Floor) -> Result<(), QueueError> {
+        let Some(head) = &floor.head else { return Ok(()) };
+        sqlx::query(
+            "INSERT INTO heads (destination, channel, counter, head) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (destination, channel) DO UPDATE SET counter = excluded.counter, head = excluded.head \
+             WHERE excluded.counter > heads.counter",
+        )
+        .bind(destination)
+        .bind(channel)
+        .bind(i64::try_from(floor.counter).unwrap_or(i64::MAX))
+        .bind(head.to_string())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
     }
 
     /// One build.

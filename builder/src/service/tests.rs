@@ -4,9 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
+use nebh_trust::channel::Floor;
+
 use super::queue::{Build, BuildState};
 use super::worker::{EventSink, Outcome};
 use super::*;
+use crate::channel::Renewed;
 
 pub(super) const SECRET: &str = "a secret of decent length";
 
@@ -98,6 +101,10 @@ impl Maker for Recorder {
             tags: vec![build.reference.short().to_owned()],
             release: None,
         })
+    }
+
+    async fn renew(&self, _: &Project, _: &str, _: &Floor, _: Timestamp) -> Result<Renewed, Failure> {
+        Ok(Renewed::None)
     }
 }
 

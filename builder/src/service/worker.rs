@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use nebh_face::Failure;
+use nebh_trust::channel::Floor;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::Service;
 use super::queue::{Build, Queue, QueueError};
 use super::settings::Project;
+use crate::channel::Renewed;
 
 /// How long a build is the worker's without a sign of life.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
@@ -33,6 +35,15 @@ pub trait Maker: Send + Sync + 'static {
         build: &Build,
         events: EventSink,
     ) -> impl Future<Output = Result<Outcome, Failure>> + Send;
+
+    /// Looks after the head of a channel of ours, and signs it anew before it expires.
+    fn renew(
+        &self,
+        project: &Project,
+        channel: &str,
+        floor: &Floor,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Renewed, Failure>> + Send;
 }
 
 /// What came of a build.
@@ -131,13 +142,18 @@ async fn work<M: Maker>(
     let end = loop {
         tokio::select! {
             made = &mut making => break made,
-            () = tokio::time::sleep(RENEWAL) => {
-                if !service.queue.renew(build, later(Timestamp::now())).await? {
+            () = tokio::time::sleep(RENEWAL) => match service.queue.renew(build, later(Timestamp::now())).await {
+                Ok(true) => {}
+                Ok(false) => {
                     tracing::error!(build = %build.id, "the build is another worker's now");
                     making.abort();
                     return Ok(());
                 }
-            }
+                // To leave now would leave the build behind, running and nobody's; the lease lasts for more tries.
+                Err(error) => {
+                    tracing::warn!(build = %build.id, error = nebh_face::failure::chain(&error), "no sign of life");
+                }
+            },
             () = asked_to_stop(stop) => {
                 making.abort();
                 drop((&mut making).await);
@@ -155,11 +171,34 @@ async fn work<M: Maker>(
     if let Err(failure) = &end {
         tracing::warn!(build = %build.id, failure, "failed");
     }
-    let end = end.as_deref().map_err(String::as_str);
-    if !service.queue.finish(build, end, Timestamp::now()).await? {
-        tracing::error!(build = %build.id, "ended, but is another worker's now");
+    finish(&service.queue, build, end.as_deref().map_err(String::as_str), stop).await
+}
+
+/// Writes down how a build ended. A database that does not answer is asked again: what it never hears of would stand there
+/// as running until the service starts anew.
+async fn finish(
+    queue: &Queue,
+    build: &Build,
+    end: Result<&str, &str>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), QueueError> {
+    loop {
+        match queue.finish(build, end, Timestamp::now()).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                tracing::error!(build = %build.id, "ended, but is another worker's now");
+                return Ok(());
+            }
+            Err(error) if *stop.borrow() => return Err(error),
+            Err(error) => {
+                tracing::error!(build = %build.id, error = nebh_face::failure::chain(&error), "its end is not written");
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = asked_to_stop(stop) => {}
+                }
+            }
+        }
     }
-    Ok(())
 }
 
 /// Writes events down, as many in one transaction as there are.

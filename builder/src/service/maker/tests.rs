@@ -8,7 +8,7 @@ use super::super::queue::{BuildState, Delivery};
 use super::super::reference::RefName;
 use super::super::tests::Site;
 use super::super::worker;
-use super::super::{Service, queue};
+use super::super::{Service, queue, renewal};
 use super::*;
 use crate::lock::{LOCK_FILE, Lock, Request};
 use crate::publish::tests::{client, policy};
@@ -211,6 +211,56 @@ async fn older_release_that_runs_late_does_not_take_the_channel_back() {
     assert_eq!(stays, "stable#1");
     let moves = shop.pipeline.head(&made, "stable", &release("2.0.0", u64::MAX >> 12), &keys).await.unwrap();
     assert_eq!(moves, "stable#2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_signs_the_head_anew_and_does_not_make_an_old_one_young() {
+    let shop = Shop::new().await;
+    shop.tag("v1.0.0");
+    shop.build(RefName::tag("v1.0.0").unwrap()).await;
+    let (now, day) = (Timestamp::now(), jiff::SignedDuration::from_hours(24));
+    let to = shop.twin.address.to_string();
+    let first = shop.twin.tag("channel.stable").unwrap();
+    let pass = async |days: i32| renewal::pass(&shop.service, &*shop.pipeline, now + day * days).await;
+    pass(10).await;
+    assert_eq!(shop.twin.tag("channel.stable").unwrap(), first);
+    assert_eq!(shop.service.queue.floor(&to, "stable").await.unwrap().counter, 1);
+    pass(21).await;
+    let second = shop.twin.tag("channel.stable").unwrap();
+    assert_ne!(second, first);
+    assert_eq!(shop.service.queue.floor(&to, "stable").await.unwrap().counter, 2);
+    // Whoever holds the registry puts the first head back, and waits.
+    shop.twin.state.lock().unwrap().tags.insert("channel.stable".to_owned(), first.clone());
+    pass(60).await;
+    assert_eq!(shop.twin.tag("channel.stable").unwrap(), first);
+    assert_eq!(shop.service.queue.floor(&to, "stable").await.unwrap().counter, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn release_of_the_service_and_of_a_person_are_the_same_one() {
+    let shop = Shop::new().await;
+    let app = shop.site.path().join("work/app");
+    let release = "name: shop/api\nconfig: { from: config, mount: /etc/shop }\nrun: { ports: [8080] }\n";
+    std::fs::write(app.join("release.yaml"), release).unwrap();
+    std::fs::create_dir(app.join("config")).unwrap();
+    std::fs::write(app.join("config/shop.toml"), "greeting = \"hello\"\n").unwrap();
+    shop.site.git("work", &["add", "-A"]);
+    shop.site.push("config");
+    shop.tag("v1.0.0");
+    let made = outcome(&shop.build(RefName::tag("v1.0.0").unwrap()).await);
+    let source = Source::open(&app).unwrap();
+    let (_, releaser) = shop.keys();
+    let request = release::Request {
+        source: &source,
+        commit: &source.commit("HEAD").unwrap(),
+        version: "1.0.0".parse().unwrap(),
+        image: None,
+        to: &shop.twin.address,
+        keys: &[releaser],
+    };
+    let by_hand = release::create(&client(), &request).await.unwrap();
+    assert_eq!(made["release"]["digest"], by_hand.release.digest.to_string());
+    assert!(!by_hand.is_new);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use nebh_trust::channel::Floor;
 use serde::Serialize;
 
 use super::super::reference::RefName;
@@ -260,6 +261,12 @@ impl TryFrom<EventRow> for Event {
     fn try_from(row: EventRow) -> Result<Self, QueueError> {
         Ok(Self { seq: row.seq, at: time(row.at)?, body: row.body })
     }
+}
+
+pub(super) fn floor((counter, head): (i64, String)) -> Result<Floor, QueueError> {
+    let counter = u64::try_from(counter).map_err(|_| row_error("counter", counter.to_string()))?;
+    let head = head.parse().map_err(|_| row_error("head", head))?;
+    Ok(Floor { counter, head: Some(head) })
 }
 
 pub(super) fn delivery_state(

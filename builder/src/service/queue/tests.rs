@@ -146,3 +146,30 @@ async fn events_are_numbered_and_read_from_any_place() {
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(events[1].body, "{\"a\":3}");
 }
+
+#[tokio::test]
+async fn flood_of_deliveries_for_a_repository_that_is_away_does_not_hold_up_another_project() {
+    let (_dir, queue) = queue().await;
+    for n in 0..UNREAD_MAX + 5 {
+        queue.receive(&delivery(&format!("flood-{n}")), at(1)).await.unwrap();
+    }
+    let other = Delivery { project: "shop/web".to_owned(), ..delivery("late") };
+    queue.receive(&other, at(2)).await.unwrap();
+    let unread = queue.unread().await.unwrap();
+    assert!(unread.contains(&other));
+    assert_eq!(unread.len(), usize::try_from(UNREAD_MAX).unwrap() + 1);
+}
+
+#[tokio::test]
+async fn floor_of_a_channel_never_goes_back() {
+    let (_dir, queue) = queue().await;
+    let floor = |counter, head: &[u8]| Floor { counter, head: Some(nebh_oci::digest::Digest::sha256(head)) };
+    assert_eq!(queue.floor("r/shop", "stable").await.unwrap(), Floor::default());
+    for (raised, stands) in [(floor(3, b"three"), floor(3, b"three")), (floor(2, b"two"), floor(3, b"three"))] {
+        queue.raise("r/shop", "stable", &raised).await.unwrap();
+        assert_eq!(queue.floor("r/shop", "stable").await.unwrap(), stands);
+    }
+    queue.raise("r/shop", "stable", &floor(4, b"four")).await.unwrap();
+    assert_eq!(queue.floor("r/shop", "stable").await.unwrap(), floor(4, b"four"));
+    assert_eq!(queue.floor("r/other", "stable").await.unwrap(), Floor::default());
+}

@@ -1,4 +1,19 @@
 //! Requests that are genuine, and those that only look so.
+//!
+//! | attack | test |
+//! |---|---|
+//! | no secret, empty secret, secret that others can read: does the door stand open? | `no_secret_fails_closed_whatever_is_sent`, `http::tests::secret_that_is_missing_empty_or_readable_by_others_closes_the_door` |
+//! | wrong, missing, doubled, SHA-1, differently written signatures; a changed body | `bad_hmac`, `missing_signature`, `sha1_only`, `http::tests::unsigned_and_wrongly_signed_requests_change_nothing` |
+//! | the same delivery again, under the same id and under another | `http::tests::replayed_delivery`, `trigger_asks_again_only_under_the_delivery_id_that_it_signed` |
+//! | huge bodies, announced or not; deep and doubled JSON | `http::tests::huge_body`, `signed_but_malformed_payloads_are_refused` |
+//! | delivery ids and references that mean something to a shell, a path or git | `delivery_ids_that_could_not_be_stored_plainly_are_refused`, `signed_but_malformed_payloads_are_refused`, `reference::tests` |
+//! | a branch named like a release, a commit, a signature or a channel | `maker::tests::branch_named_like_a_release…` |
+//! | another repository or commit in the payload; a commit of a fork | `http::tests::push_builds_the_commit_that_the_repository_names`, `payload_commit_not_in_repository`; pull requests are no reference that builds: `ref_not_listed` |
+//! | unknown projects, paths among their names | `http::tests::project_unknown` |
+//! | deleted branches | `deleted_branch`, `http::tests::deleted_branch` |
+//! | a flood for a repository that is away | `queue::tests::flood_of_deliveries…`, `http::tests::delivery_waits_for_a_repository_that_does_not_answer` |
+//! | a registry that serves an old head to have it signed anew | `channel::tests::old_head_that_is_served_again_is_not_made_young`, `maker::tests::service_signs_the_head_anew…` |
+//! | rate by source | not here: the service listens on this machine, and a proxy in front counts; senders without a signature get 16 places for ten seconds each |
 
 use super::*;
 
