@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 /// Files up to this size stay in memory: most files of a package, little of its bytes.
 const MEMORY_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of all small files together that stay in memory: a package can hold hundreds of thousands.
-const MEMORY_TOTAL_MAX: u64 = 256 << 20;
+const MEMORY_TOTAL_MAX: u64 = 64 << 20;
 /// Bytes copied at once.
 const CHUNK: usize = 256 * 1024;
 

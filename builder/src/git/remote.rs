@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nebh_oci::digest::Digest;
 
@@ -11,6 +12,8 @@ use super::tree::ObjectId;
 
 /// Bytes of an address.
 const ADDRESS_BYTES_MAX: usize = 2000;
+/// The longest that a repository may take to list its refs.
+const LIST_WITHIN: Duration = Duration::from_mins(1);
 /// Refs that one repository may list.
 const REFS_MAX: usize = 200_000;
 
@@ -81,7 +84,10 @@ impl Remote {
     /// The refs of the repository, with the commits they stand for.
     pub fn refs(&self, cache: &Path) -> Result<Vec<RemoteRef>, GitError> {
         let repository = self.repository(cache)?;
-        let answer = self.ask(&repository, &["ls-remote", "--heads", "--tags", "--", &self.url])?;
+        // A list is short, and other projects wait for it.
+        let hasty =
+            Self { bounds: Bounds { within: self.bounds.within.min(LIST_WITHIN), ..self.bounds }, ..self.clone() };
+        let answer = hasty.ask(&repository, &["ls-remote", "--heads", "--tags", "--", &self.url])?;
         let mut refs: Vec<RemoteRef> = Vec::new();
         for line in String::from_utf8_lossy(&answer).lines() {
             let (id, name) = line.split_once('\t').ok_or(GitError::Answer("ls-remote"))?;

@@ -1,4 +1,24 @@
 //! Repositories as people have them, and as an attacker would make them (`git hash-object`, `git mktree` by hand).
+//!
+//! | attack (what it stands for) | test |
+//! |---|---|
+//! | submodules with links and odd line ends (CVE-2025-48384, CVE-2018-11235, CVE-2024-32002) | `submodules_are_refused_by_name`, `names_that_mean_something_else_are_refused`; no work tree is ever made by git |
+//! | hooks, filters, attributes, `fsmonitor`, pagers (CVE-2021-21300, CVE-2022-24765) | `programs_that_a_repository_names_are_not_run` |
+//! | every other key that names a program; included files; promised objects fetched from `ext::` | `programs_of_every_configuration_key_are_dead` |
+//! | a bare repository among the files of a commit | `repository_that_a_commit_holds_is_not_the_one_that_is_asked` |
+//! | options and other programs in addresses (`ext::`, `-oProxyCommand`, gix CVE-2024-32884) | `addresses_that_are_commands_or_guesses_are_refused` |
+//! | options in revisions | `revisions_that_are_none_are_refused` |
+//! | `..`, `.git`, control characters, odd modes (CVE-2024-35186 and its kin) | `names_that_mean_something_else_are_refused`, `modes_that_are_no_files_are_refused` |
+//! | links out of the tree, files through links (CVE-2024-32020, -32021) | `links_that_leave_are_refused_by_name`, `file_through_a_link_is_refused`, `links::tests` |
+//! | a folder that escapes the repository (CVE-2026-33748) | a folder is looked up inside the tree object: `source_is_the_folder_that_was_named` |
+//! | bytes that are somewhere else (LFS) | `lfs_pointers_are_refused_by_name` |
+//! | `export-subst`, `eol`, `ident`: bytes that depend on the client | `programs_that_a_repository_names_are_not_run` compares bytes |
+//! | trees of ten thousand million files, packs without end | `tree_of_ten_thousand_million_files_is_given_up`, `pack_that_is_larger_than_any_source…` |
+//! | a server that is silent, or talks for ever | `server_that_never_answers_is_given_up`, `command::tests` |
+//! | bundle addresses (CVE-2025-48385), redirects with credentials (CVE-2024-50349) | switched off for every run: `transfer.bundleURI`, `http.followRedirects`, `credential.helper`; a password in an address is refused |
+//! | escape sequences in what a server says (CVE-2024-52005) | `command::printable` keeps no control character |
+//! | SHA-1 collisions (CVE-2025-31130) | git's own hash detects them; a commit is named by its id |
+//! | moved tags, names of refs in keys | only ids are keys; a release's tag is never moved: `release::tests` |
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -7,33 +7,15 @@ use std::sync::Arc;
 
 use super::ar::{ArError, ArReader};
 use super::facts::PackageFacts;
+use super::limits::{Limits, TarTreeError, broken};
 use super::members::each;
-use super::tar_tree::{TarTreeError, broken, read_tar_tree};
+use super::tar_tree::read_tar_tree;
 use crate::assembly::{ContentError, Entry, EntryPath, FileTree, Kind, PathError, Spill};
 
 /// Control files of one package, links and folders among them.
 const CONTROL_ENTRIES_MAX: usize = 1000;
 /// Bytes of all files that finishers read: certificates are the most of it, a quarter of a megabyte.
 const FACT_BYTES_MAX: u64 = 16 << 20;
-
-/// What one package may be: far above the largest of a distribution, far below what hurts.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of all files together.
-    pub bytes: u64,
-    /// Entries.
-    pub entries: usize,
-    /// Bytes of control files together.
-    pub control_bytes: u64,
-    /// Memory of the xz decoder.
-    pub decoder_memory: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { bytes: 8 << 30, entries: 400_000, control_bytes: 32 << 20, decoder_memory: 512 << 20 }
-    }
-}
 
 /// A package, read.
 #[derive(Debug)]

@@ -6,8 +6,7 @@
 
 use std::io::{self, Read};
 
-use super::deb::Limits;
-use super::tar_tree::{TarTreeError, broken};
+use super::limits::{Limits, TarTreeError, broken};
 
 /// Bytes of one name, long ones too: what Linux takes as a path.
 const NAME_BYTES_MAX: u64 = 4096;

@@ -14,18 +14,20 @@ mod ar;
 mod deb;
 mod facts;
 mod finish;
+mod limits;
 mod materialize;
 mod members;
 mod scripts;
 mod tar_tree;
 
 pub use ar::{ArError, ArReader};
-pub use deb::{Deb, DebError, Limits, merged_place, read_deb};
+pub use deb::{Deb, DebError, merged_place, read_deb};
 pub use facts::{FACTS_VERSION, PackageFacts};
 pub use finish::{FINISHERS, FinishError, finish};
+pub use limits::{Limits, TarTreeError};
 pub use materialize::{MaterializeError, materialize};
 pub use scripts::unhandled_script;
-pub use tar_tree::{Place, TarTreeError, read_tar_tree};
+pub use tar_tree::{Place, read_tar_tree};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,67 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
-use super::deb::Limits;
+use super::limits::{Limits, TarTreeError, broken};
 use super::members::{Member, each};
-use crate::assembly::{ContentError, Entry, EntryPath, FileTree, Kind, Meta, PathError, Spill, TreeError};
+use crate::assembly::{Entry, EntryPath, FileTree, Kind, Meta, PathError, Spill};
 
 /// Latest time of an entry, which is all that a tar header of ours can say: the year 2242.
 const TIME_MAX: u64 = 0o77_777_777_777;
-
-/// Why a tar stream is not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum TarTreeError {
-    /// An inner archive is broken or cut short.
-    #[error("its `{member}` cannot be read")]
-    Inner {
-        /// The member.
-        member: String,
-        /// Cause.
-        #[source]
-        cause: io::Error,
-    },
-    /// More than allowed.
-    #[error("its `{member}` has more {what} than the limit of {limit}")]
-    Limit {
-        /// The member.
-        member: String,
-        /// Of what.
-        what: &'static str,
-        /// The limit.
-        limit: u64,
-    },
-    /// A path that no package should have.
-    #[error(transparent)]
-    Path(#[from] PathError),
-    /// An entry that is no file, folder or link.
-    #[error("its entry `{path}` is a {kind}, which packages may not bring")]
-    Special {
-        /// The path.
-        path: String,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// A file that stands in the archive two times.
-    #[error("its entry `{path}` stands there twice")]
-    Twice {
-        /// The path.
-        path: String,
-    },
-    /// A hard link whose target is not an earlier file.
-    #[error("its entry `{path}` is a hard link to `{target}`, which is no file before it")]
-    HardLink {
-        /// The path.
-        path: String,
-        /// The target.
-        target: String,
-    },
-    /// Content could not be kept.
-    #[error(transparent)]
-    Content(#[from] ContentError),
-    /// Entries contradict each other.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-}
 
 /// Where the entry at a path goes; `None` leaves it out.
 pub type Place = fn(&EntryPath, &Entry) -> Result<Option<EntryPath>, PathError>;
@@ -77,10 +22,6 @@ pub fn read_tar_tree(
     place: Place,
 ) -> Result<FileTree, TarTreeError> {
     TarReader { member, spill, limits, left: limits.bytes, place }.read(from)
-}
-
-pub(super) fn broken(member: &str) -> impl Fn(io::Error) -> TarTreeError {
-    move |cause| TarTreeError::Inner { member: member.to_owned(), cause }
 }
 
 struct TarReader<'a> {

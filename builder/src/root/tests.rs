@@ -5,6 +5,8 @@ use std::io::Write;
 use super::*;
 use crate::assembly::{EntryPath, FileTree, Kind, Spill};
 
+mod hostile;
+
 fn tar_of(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     build(&mut builder);

@@ -61,3 +61,53 @@ pub(super) fn collect(folder: &Path, path: &Path, spill: &Spill) -> Result<Conte
     }
     Ok(spill.take(&mut file, there.len())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{FileType, mknodat};
+
+    use super::*;
+
+    fn error_of(folder: &Path, path: &str) -> String {
+        let spill = Spill::new(&std::env::temp_dir()).unwrap();
+        nebh_face::failure::chain(&collect(folder, Path::new(path), &spill).unwrap_err())
+    }
+
+    #[test]
+    fn output_that_is_no_plain_file_of_the_step_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, host) = (dir.path().join("out"), dir.path().join("host"));
+        for folder in [&out, &host] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        std::fs::write(host.join("secret"), "the host's").unwrap();
+        std::os::unix::fs::symlink(host.join("secret"), out.join("link")).unwrap();
+        std::os::unix::fs::symlink(&host, out.join("door")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/exe", out.join("magic")).unwrap();
+        std::fs::create_dir(out.join("folder")).unwrap();
+        // Nobody writes into it: opening it to read would wait for ever.
+        mknodat(CWD, out.join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
+        for (path, expected) in [
+            ("link", "the step did not make `link`"),
+            ("door/secret", "the step did not make `door/secret`"),
+            ("magic", "the step did not make `magic`"),
+            ("../host/secret", "the step did not make `../host/secret`"),
+            ("absent", "the step did not make `absent`"),
+            ("folder", "`folder`, which the step made, is no plain file"),
+            ("pipe", "`pipe`, which the step made, is no plain file"),
+            ("socket", "the step did not make `socket`"),
+        ] {
+            let error = error_of(&out, path);
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn sparse_output_of_any_size_fills_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        File::create(dir.path().join("sparse")).unwrap().set_len(OUTPUT_BYTES_MAX + 1).unwrap();
+        let error = error_of(dir.path(), "sparse");
+        assert!(error.contains(&format!("has {} bytes, more than", OUTPUT_BYTES_MAX + 1)), "{error}");
+    }
+}
