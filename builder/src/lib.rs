@@ -20,6 +20,7 @@
 
 pub mod archive;
 pub mod assembly;
+mod blocking;
 pub mod channel;
 pub mod cli;
 pub mod crash;

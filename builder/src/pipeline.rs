@@ -17,6 +17,7 @@ use nebh_oci::manifest::RawManifest;
 
 use crate::archive::InputArchive;
 use crate::assembly::{FileTree, Spill, write_layer};
+use crate::blocking::blocking;
 use crate::crash;
 use crate::event::{BuildEvent, Events};
 use crate::image::{NamedLayer, image};
@@ -230,13 +231,6 @@ impl Build<'_> {
         }
         Ok(layers)
     }
-}
-
-/// Runs work that computes and waits for disks without holding up what else the runtime does.
-pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    let many = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if many { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The tree with every path where it lies in a root of ours: an application's `/lib/x` must not hide the link `/lib`.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use nebh_face::{Exit, Failure};
 use nebh_oci::digest::Digest;
 
+use super::cargo::{Cargo, EPOCH, RustInputs, profile_folder};
 use super::manifest::{Skeleton, is_wanted, skeleton};
-use super::rust::{Cargo, RustInputs, profile_folder};
 use crate::assembly::{Entry, EntryPath, FileTree, Meta};
 use crate::packages::{internal, key_of};
 use crate::root::materialize;
@@ -17,11 +17,6 @@ use crate::spec::RustStep;
 
 /// Version of this step; part of the key.
 const DEPENDENCIES_VERSION: &str = "dependencies-2";
-/// The time of all files of the skeleton, and `SOURCE_DATE_EPOCH` of both cargo steps: it follows from no commit. Crates
-/// that compile C run again when that variable changes, and with the commit's time every commit would compile them anew.
-/// 1980, because some archive formats know no earlier year.
-pub(super) const EPOCH: u64 = 315_532_800;
-
 /// The folder with the compiled dependencies, and whether it was kept from before.
 pub(super) async fn dependencies(
     step: &RustStep,

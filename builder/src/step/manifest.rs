@@ -155,13 +155,32 @@ fn text(table: &Table, key: &str) -> Option<String> {
     table.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 
+/// `path` seen from `folder`, if that is inside the source. Members of a workspace share files by `..`.
+fn within(folder: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    if path.starts_with('/') {
+        return None;
+    }
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
 /// The root files of the package's targets, each empty.
 fn targets(folder: &str, manifest: &Table, paths: &BTreeSet<&str>) -> BTreeMap<String, &'static str> {
     let mut all = BTreeMap::new();
     let exists = |path: &str| paths.contains(format!("{folder}{path}").as_str());
     let declared = |table: &Value| table.get("path").and_then(Value::as_str).map(str::to_owned);
     let mut put = |path: &str, text| {
-        all.insert(format!("{folder}{path}"), text);
+        // What lies outside is not in the commit: cargo itself will say so.
+        if let Some(place) = within(folder, path) {
+            all.insert(place, text);
+        }
     };
     if exists("src/main.rs") {
         put("src/main.rs", EMPTY_PROGRAM);

@@ -10,6 +10,7 @@
 //! A step's output is a tree that we declare ourselves: which files, which modes, which owner. What else a program left in
 //! its output folder is not looked at.
 
+mod cargo;
 mod collect;
 mod dependencies;
 mod files;
@@ -17,8 +18,9 @@ mod manifest;
 mod rust;
 mod vendor;
 
+pub use cargo::RustInputs;
 pub use files::files;
-pub use rust::{RustInputs, rust};
+pub use rust::rust;
 
 #[cfg(test)]
 mod tests;

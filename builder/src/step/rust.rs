@@ -1,52 +1,22 @@
 //! The `rust` step: cargo in the sandbox, twice. First the dependencies, kept; then the application on top of them.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use nebh_face::{Exit, Failure};
-use nebh_oci::digest::Digest;
-use nebh_oci::runtime::Mount;
 
+use super::cargo::{Cargo, RustInputs, profile_folder};
 use super::collect::collect;
-use super::dependencies::{EPOCH, dependencies};
+use super::dependencies::dependencies;
 use super::vendor::vendor;
 use crate::assembly::{Entry, EntryPath, FileTree, Meta, Spill};
+use crate::blocking::blocking;
 use crate::event::BuildEvent;
-use crate::lock::Lock;
-use crate::packages::{Packages, internal};
-use crate::pipeline::blocking;
-use crate::sandbox::{Job, Layered, Sandbox, SandboxError};
-use crate::source::Checkout;
-use crate::spec::{Profile, RustStep};
-
-/// What the step works on.
-#[derive(Debug)]
-pub struct RustInputs<'a> {
-    /// The source.
-    pub checkout: &'a Checkout,
-    /// The source, exported.
-    pub source: &'a Path,
-    /// The locked inputs.
-    pub lock: &'a Lock,
-    /// Inputs, store, scratch space and listeners.
-    pub packages: &'a Packages<'a>,
-    /// Where cargo runs.
-    pub sandbox: &'a Sandbox,
-}
-
-/// Cargo with its toolchain and crates.
-#[derive(Debug)]
-pub(super) struct Cargo<'a> {
-    inputs: &'a RustInputs<'a>,
-    root: PathBuf,
-    pub(super) root_key: Digest,
-    crates: PathBuf,
-    pub(super) vendor_key: Digest,
-    config_folder: PathBuf,
-}
+use crate::packages::internal;
+use crate::sandbox::Layered;
+use crate::spec::RustStep;
 
 /// Runs the step; its programs as a tree.
 pub async fn rust(step: &RustStep, inputs: &RustInputs<'_>, spill: &Spill) -> Result<FileTree, Failure> {
@@ -95,99 +65,6 @@ fn programs(step: &RustStep, target: &Path, spill: &Spill, mtime: u64) -> Result
     Ok(tree)
 }
 
-/// The folder that cargo puts the results of a profile into.
-pub(super) fn profile_folder(profile: &Profile) -> &str {
-    match profile.as_str() {
-        "dev" | "test" => "debug",
-        "bench" => "release",
-        other => other,
-    }
-}
-
-impl Cargo<'_> {
-    /// One run of `cargo build` of the step's programs.
-    pub(super) async fn build(&self, name: &str, step: &RustStep, source: &Path, target: &Path) -> Result<(), Failure> {
-        let mut args: Vec<String> =
-            ["/usr/bin/cargo", "build", "--locked", "--offline", "--profile", step.profile.as_str()]
-                .map(str::to_owned)
-                .to_vec();
-        for bin in &step.bins {
-            args.extend(["--bin".to_owned(), bin.to_string()]);
-        }
-        if !step.features.is_empty() {
-            args.extend(["--features".to_owned(), step.features.join(",")]);
-        }
-        let job = Job {
-            step: name.to_owned(),
-            root: self.root.clone(),
-            mounts: vec![
-                Mount::read_only(&self.config_folder, "/x/.cargo"),
-                Mount::read_only(source, "/x/src"),
-                Mount::read_only(&self.crates, "/x/vendor"),
-                Mount::read_write(target, "/x/target"),
-                Mount::tmpfs("/x/home", 256 << 20),
-            ],
-            args,
-            env: Self::environment(),
-            cwd: "/x/src".into(),
-        };
-        let folder = self.inputs.packages.work.folder(&format!("bundle-{name}"))?;
-        let ran = self.inputs.sandbox.run(&job, &folder, EPOCH, self.inputs.packages.events).await;
-        ran.map_err(|error| failure(&error))
-    }
-
-    /// The variables of cargo, besides those of every step.
-    pub(super) fn environment() -> BTreeMap<String, String> {
-        [
-            ("CARGO_HOME", "/x/home"),
-            ("CARGO_INCREMENTAL", "0"),
-            ("CARGO_TARGET_DIR", "/x/target"),
-            ("CARGO_TERM_COLOR", "never"),
-            ("CARGO_TERM_PROGRESS_WHEN", "never"),
-            // C code of crates writes the names of its files into what it compiles.
-            ("CFLAGS", "-ffile-prefix-map=/x/vendor=/vendor"),
-            ("CXXFLAGS", "-ffile-prefix-map=/x/vendor=/vendor"),
-            // Crates that roll dice while they compile take this instead.
-            ("CONST_RANDOM_SEED", "0"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
-    }
-
-    /// Cargo's configuration. In a folder above the source, not by `--config`: a file there is merged with the project's
-    /// own, and cargo of today stumbles over a file directly under `/`.
-    pub(super) fn config() -> &'static str {
-        r#"[source.crates-io]
-replace-with = "vendored"
-[source.vendored]
-directory = "/x/vendor"
-[build]
-rustflags = ["--remap-path-prefix=/x/vendor=/vendor", "--remap-path-prefix=/x/src=/src"]
-[net]
-offline = true
-"#
-    }
-}
-
 fn failed_at(path: &Path, cause: &std::io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("cannot write `{}`", path.display())).because(cause)
-}
-
-fn failure(error: &SandboxError) -> Failure {
-    let next = match error {
-        SandboxError::Unavailable(_) => {
-            Some("install runc (or crun); as another user than root, allow user namespaces")
-        }
-        SandboxError::Failed { .. } => Some("`-v` shows the whole log, `--output json` also"),
-        _ => None,
-    };
-    let failure = Failure::new(Exit::Failed, error.to_string());
-    let failure = match std::error::Error::source(error) {
-        Some(cause) => failure.because(cause),
-        None => failure,
-    };
-    match next {
-        Some(next) => failure.next(next),
-        None => failure,
-    }
 }

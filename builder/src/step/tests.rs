@@ -58,6 +58,25 @@ fn skeleton_has_every_root_file_empty_and_no_test() {
 }
 
 #[test]
+fn target_that_lies_beside_its_package_is_found_and_one_outside_the_source_is_left_to_cargo() {
+    let member = |path: &str| {
+        format!("[package]\nname = \"a\"\nversion = \"1.0.0\"\n[[bin]]\nname = \"x\"\npath = \"{path}\"\n")
+    };
+    for (path, made) in [
+        ("../shared/./main.rs", Some("shared/main.rs")),
+        ("src//x.rs", Some("a/src/x.rs")),
+        ("../../../etc/passwd", None),
+        ("/etc/passwd", None),
+        ("..", None),
+    ] {
+        let skeleton = skeleton(&BTreeSet::new(), &texts(&[("a/Cargo.toml", &member(path))])).unwrap();
+        let others: Vec<&str> =
+            skeleton.files.keys().map(String::as_str).filter(|name| *name != "a/Cargo.toml").collect();
+        assert_eq!(others, made.into_iter().collect::<Vec<_>>(), "{path}");
+    }
+}
+
+#[test]
 fn version_of_the_application_does_not_matter_for_its_dependencies() {
     let with = |version: &str| {
         let manifest = format!("[package]\nname = \"app\"\nversion = \"{version}\"\n[dependencies]\nserde = \"1\"\n");
