@@ -116,10 +116,13 @@ fn gateway_that_is_killed_after_prepare_is_missed_by_nobody_and_told_afterwards(
     let paying = shop.client();
     shop.site.kill_gateway();
 
+    // Worse than nobody: connections are taken and never answered. Whoever asked there would wait.
+    let silent = std::net::TcpListener::bind(("127.0.0.1", shop.site.port)).expect("the gateway's port");
     let said = done(&shop, &["node", "switch", "--to", "2.0.0", "--no-wait"]);
     said_all(&said, &["open ", "2.0.0"]);
     done(&shop, &["node", "commit"]);
     assert_eq!(shop.version().expect("an answer"), "2.0.0");
+    drop(silent);
     // An agent that comes to life meanwhile misses it as little.
     shop.kill_agent();
     shop.run_agent();

@@ -191,7 +191,8 @@ struct Kept {
     note: String,
 }
 
-/// Each payment is in the live data or in a timeline that was left, and in none of them twice.
+/// Each payment is in the live data or in a timeline that was left, and in none of them twice; each snapshot that the
+/// journal names is there to go back to.
 fn payments(storm: &Storm, told: &Acknowledged) -> Kept {
     assert!(storm.shop.pay("at-the-end"));
     let kept: BTreeSet<String> = storm.shop.everything_kept().into_iter().collect();
@@ -201,6 +202,7 @@ fn payments(storm: &Storm, told: &Acknowledged) -> Kept {
     missing.extend(
         book.iter().filter(|payment| !seen.insert(*payment)).map(|payment| format!("{payment} is there twice")),
     );
+    missing.extend(storm.shop.lost_snapshots());
     missing.extend((!book.contains(&"at-the-end".to_owned())).then(|| "the last payment".to_owned()));
     let note = format!("; {} in the live data", book.len());
     Kept { what: "payments", acknowledged: told.payments.len(), missing, note }

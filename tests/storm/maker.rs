@@ -14,6 +14,8 @@ use crate::support::{Site, client, said, succeed};
 const RELEASE_EVERY: u32 = 3;
 /// Looks at a build until it has to be done; a minute even when a whole storm of other tests runs beside it.
 const LOOKS_MAX: u32 = 1200;
+/// Times that a failed build is asked for again.
+const TRIES_MAX: u32 = 20;
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -71,7 +73,7 @@ async fn done(
     delivery: &str,
     again: &mut BTreeMap<String, u32>,
 ) -> Result<Value, String> {
-    let mut last = "no answer".to_owned();
+    let (mut last, mut tries) = ("no answer".to_owned(), 0);
     for _ in 0..LOOKS_MAX {
         match state(forge, reference, delivery).await {
             Ok(build) if build["state"] == "done" => return Ok(build),
@@ -80,6 +82,10 @@ async fn done(
                     build["failure"].as_str().unwrap_or("no reason").lines().next().unwrap_or_default().to_owned();
                 let asked = forge.nebh(&["builder", "trigger", "shop/site", "--ref", reference]).output();
                 let asked = asked.expect("a command");
+                tries += 1;
+                if tries > TRIES_MAX {
+                    return Err(format!("{reference}, delivery {delivery}: failed {tries} times, last: {why}"));
+                }
                 if asked.status.success() {
                     *again.entry(why).or_insert(0) += 1;
                 } else {

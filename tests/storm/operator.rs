@@ -54,13 +54,14 @@ impl Operated {
 
 /// Works until it is told to stop.
 pub(super) fn work(settings: &Path, mut choice: Choice, stop: &AtomicBool) -> Operated {
-    let mut told = Operated::default();
+    let (mut told, mut versions) = (Operated::default(), ["1.0.0", "2.0.0"].into_iter().cycle());
     while !stop.load(Ordering::Relaxed) {
-        let version = ["1.0.0", "2.0.0"][choice.below(2)];
         match choice.below(12) {
             0 => drop(told.run(settings, "rollback --data pre", &["node", "rollback", "--data", "pre"])),
             1..=4 => drop(told.run(settings, "rollback", &["node", "rollback"])),
             _ => {
+                // What serves already is refused; then it is the other one's turn.
+                let version = versions.next().expect("one after the other, for ever");
                 drop(told.run(settings, "switch", &["node", "switch", "--to", version, "--no-wait"]));
                 // Some releases are on probation still when the next thing happens.
                 if choice.below(3) > 0 {

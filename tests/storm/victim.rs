@@ -1,9 +1,15 @@
 //! Who may be killed, and how those are found whose process id nobody here keeps.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// Looks for a program until it is given up: between two programs there is none for some milliseconds.
+const LOOKS_MAX: u32 = 100;
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A kind of process of the story.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +49,18 @@ pub(crate) fn kill_entrance(state: &Path) -> bool {
     killed
 }
 
-/// Kills the program that runs in a container of this node; false if none runs right now.
+/// Kills the program that runs in a container of this node, as soon as one runs; false if none does for a while.
 pub(super) fn kill_program(state: &Path) -> bool {
+    for _ in 0..LOOKS_MAX {
+        if kill_programs(state) {
+            return true;
+        }
+        std::thread::sleep(LOOK);
+    }
+    false
+}
+
+fn kill_programs(state: &Path) -> bool {
     let mut killed = false;
     for entry in std::fs::read_dir(state.join("containers")).into_iter().flatten().flatten() {
         let Ok(text) = std::fs::read_to_string(entry.path().join("state.json")) else { continue };

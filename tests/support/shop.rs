@@ -234,6 +234,14 @@ impl Shop {
         all
     }
 
+    /// Snapshots that the agent counts on and that are not on the disk.
+    pub(crate) fn lost_snapshots(&self) -> Vec<String> {
+        let status = self.status();
+        let known = status["apps"][0]["state"]["data"]["snapshots"].as_object().expect("snapshots");
+        let is_lost = |name: &&String| !self.beside().join("snap").join(name).is_dir();
+        known.keys().filter(is_lost).map(|name| format!("snapshot {name}")).collect()
+    }
+
     /// Where snapshots and left timelines lie.
     pub(crate) fn beside(&self) -> PathBuf {
         self.data().with_extension("nebh")
@@ -379,7 +387,8 @@ fn answers(output: &Output) -> bool {
 fn ask(port: u16, request: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    // In one piece: the program reads once.
+    stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or(std::io::ErrorKind::UnexpectedEof.into())
