@@ -239,9 +239,11 @@ async fn switch<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Json(asked): Json<w
 
 async fn commit<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Json(asked): Json<wire::Commit>) -> Reply<wire::Taken> {
     let app = node.app(asked.app.as_ref())?;
+    // Only what is on probation is committed. Looked at before: a moment later it may have died.
+    let live = app.view().state.phase.serving();
     let seq = app.ask(Event::CommitAsked).await.map_err(not_taken)?;
-    let view = app.view();
-    let live = view.state.phase.serving().ok_or_else(none)?;
+    let live = live.or_else(|| app.view().state.phase.serving());
+    let live = live.ok_or_else(|| Fault::from(Failure::new(Exit::Failed, "committed, and nothing serves any more")))?;
     Ok(Json(wire::Taken { version: VERSION, app: app.settings.name.clone(), seq, op: None, generation: live }))
 }
 
