@@ -2,8 +2,8 @@
 //! is killed with SIGKILL at random moments: gateway, build service, agent, entrance, the program itself. Afterwards
 //! nothing that was acknowledged is missing.
 //!
-//! `NEBH_STORM_KILLS` says how many kills (25), `NEBH_STORM_SEED` which choices; the seed is printed. Choices follow from
-//! the seed, moments also from the machine.
+//! `NEBH_STORM_KILLS` says how many kills (25; 200 where `NEBH_LONG` is set), `NEBH_STORM_SEED` which choices; the seed
+//! is printed. Choices follow from the seed, moments also from the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -31,7 +31,9 @@ use victim::Victim;
 pub(crate) use victim::kill_entrance;
 
 /// Kills where nobody says how many.
-const KILLS: u32 = 25;
+const KILLS: u64 = 25;
+/// The same in a long run (`hack/test --long`).
+const KILLS_LONG: u64 = 200;
 /// Shortest and longest pause between two kills, in milliseconds.
 const PAUSE: (u64, u64) = (150, 800);
 /// Longest time that a killed process stays away, in milliseconds.
@@ -157,7 +159,8 @@ fn tell(line: &str) {
 fn nothing_acknowledged_is_lost_whichever_process_is_killed() {
     let clock = jiff::Timestamp::now().as_microsecond().unsigned_abs();
     let seed = setting("NEBH_STORM_SEED", clock % 1_000_000);
-    let kills = u32::try_from(setting("NEBH_STORM_KILLS", u64::from(KILLS))).expect("a count of kills");
+    let usual = if std::env::var_os("NEBH_LONG").is_some() { KILLS_LONG } else { KILLS };
+    let kills = u32::try_from(setting("NEBH_STORM_KILLS", usual)).expect("a count of kills");
     let Some(mut storm) = Storm::begin() else { return };
     tell(&format!("storm: NEBH_STORM_SEED={seed} NEBH_STORM_KILLS={kills}"));
     let workers = storm.set_to_work(seed);
