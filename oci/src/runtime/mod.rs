@@ -11,6 +11,7 @@
 mod bundle;
 mod call;
 mod driver;
+mod gate;
 mod masks;
 mod probe;
 mod process;

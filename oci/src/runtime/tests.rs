@@ -149,7 +149,16 @@ async fn created_container_waits_for_start_and_answers_exec() {
     let known = runtime.state(&container.id).await.unwrap().unwrap();
     assert_eq!((known.status, known.pid), (ContainerStatus::Created, Some(container.pid)));
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "");
-    runtime.start(&container.id).await.unwrap();
+    if runtime.kind() == RuntimeKind::Runc {
+        // Callers wait for a start: it must not cost the start of a program.
+        let gone = Runtime::chosen(RuntimeKind::Runc, "/nonexistent/runc".into(), state.path().to_owned());
+        gone.start(&container.id).await.unwrap();
+        assert!(gone.start(&container.id).await.is_err(), "a container is started once");
+    } else {
+        runtime.start(&container.id).await.unwrap();
+    }
+    let known = runtime.state(&container.id).await.unwrap().unwrap();
+    assert_eq!(known.status, ContainerStatus::Running);
     let args = |script: &str| ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let minute = Duration::from_mins(1);
     let said = runtime.exec(&container.id, &args("echo inside; exit 3"), minute).await.unwrap();
