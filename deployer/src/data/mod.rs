@@ -122,7 +122,8 @@ impl fmt::Display for DataName {
     }
 }
 
-/// What a piece of data *is*, whatever path it stands at: a subvolume's UUID, or inode and birth of a directory.
+/// What a piece of data *is*, whatever path it stands at: file system and number of a subvolume, or inode and
+/// birth of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Identity(String);
