@@ -192,7 +192,7 @@ impl LocalHost {
                     Err(what) => seen = what,
                 }
                 tokio::time::sleep(pause).await;
-                pause = (pause * 3 / 2).min(ALIVE_PAUSE_MAX);
+                pause = (pause * 5 / 4).min(ALIVE_PAUSE_MAX);
             }
         };
         match tokio::time::timeout(within, asked).await {
