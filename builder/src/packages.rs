@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nebh_face::{Exit, Failure};
 use nebh_oci::digest::Digest;
@@ -49,10 +51,40 @@ pub struct Packages<'a> {
     pub events: &'a Events,
 }
 
+/// Layers made at the same time, where there are as many CPUs: each may hold a quarter of a gigabyte of small files.
+const LAYERS_AT_ONCE: usize = 4;
+
 /// Folders of a toolchain's root that the sandbox mounts something onto.
 pub const MOUNT_POINTS: [&str; 9] = ["dev", "proc", "tmp", "x", "x/.cargo", "x/home", "x/src", "x/target", "x/vendor"];
 
 impl Packages<'_> {
+    /// The layers of all groups, in their order.
+    pub fn layers(&self, groups: &[Group], latest: u64) -> Result<Vec<MadeLayer>, Failure> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_ONCE).min(groups.len());
+        let made: Vec<OnceLock<Result<MadeLayer, Failure>>> = groups.iter().map(|_| OnceLock::new()).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((group, made)) = pair(groups, &made, next.fetch_add(1, Ordering::Relaxed)) {
+                let layer = self.layer(group, latest);
+                if layer.is_err() {
+                    next.store(groups.len(), Ordering::Relaxed);
+                }
+                // Each place is filled by the one thread that took its number.
+                drop(made.set(layer));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+        let mut layers = Vec::with_capacity(groups.len());
+        for layer in made.into_iter().filter_map(OnceLock::into_inner) {
+            layers.push(layer?);
+        }
+        Ok(layers)
+    }
+
     /// The layer of one group. No file's time is after `latest`.
     pub fn layer(&self, group: &Group, latest: u64) -> Result<MadeLayer, Failure> {
         let plain = group.key().map_err(|error| internal(&error))?;
@@ -178,6 +210,10 @@ impl Packages<'_> {
         Spill::new(self.work.path())
             .map_err(|cause| Failure::new(Exit::Failed, "cannot make a scratch file").because(&cause))
     }
+}
+
+fn pair<'a, A, B>(ones: &'a [A], others: &'a [B], at: usize) -> Option<(&'a A, &'a B)> {
+    ones.get(at).zip(others.get(at))
 }
 
 /// What scanners look for to know which packages an image has, in the form of images without `dpkg`.

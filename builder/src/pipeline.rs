@@ -218,10 +218,7 @@ impl Build<'_> {
 
     fn layers(&self, application: &FileTree) -> Result<Vec<MadeLayer>, Failure> {
         let packages = self.packages();
-        let mut layers = Vec::with_capacity(self.plan.groups.len() + 2);
-        for group in &self.plan.groups {
-            layers.push(packages.layer(group, self.plan.time)?);
-        }
+        let mut layers = packages.layers(&self.plan.groups, self.plan.time)?;
         layers.extend(packages.finishing_layer(&self.plan.groups, self.plan.time)?);
         if !application.is_empty() {
             let name = self.plan.name.clone();
