@@ -24,6 +24,12 @@ pub(crate) fn sweep(folder: &Path) {
             let _gone = kill_process(pid, Signal::KILL);
         }
     }
+    unmount_below(folder);
+}
+
+/// Unmounts all that is mounted below a folder; dockerd leaves its network namespace, and the folder cannot be removed.
+pub(crate) fn unmount_below(folder: &Path) {
+    let here = format!("{}/", folder.display());
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
     below.retain(|place| place.starts_with(&here));

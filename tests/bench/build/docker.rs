@@ -9,13 +9,15 @@ use anyhow::Result;
 use super::Toolchain;
 use super::compiler::{COMMAND, ENVIRONMENT, SETTINGS};
 use crate::command::run;
+use crate::leftovers::unmount_below;
 use crate::measure::{Cost, Watch};
 use crate::server::Server;
 
 /// dockerd of its own, with the base image.
 #[derive(Debug)]
 pub(crate) struct Docker {
-    daemon: Server,
+    daemon: Option<Server>,
+    folder: PathBuf,
     socket: String,
     file: PathBuf,
 }
@@ -36,10 +38,11 @@ impl Docker {
             .arg("--data-root")
             .arg(folder.join("root"));
         dockerd.arg("--exec-root").arg(folder.join("run")).arg("--pidfile").arg(folder.join("pid"));
-        let daemon = Server::start(&mut dockerd, &folder.join("dockerd.log"))?;
-        let mut docker = Self { daemon, socket, file: folder.join("Dockerfile") };
-        let mut version = docker.docker(&["version"]);
-        docker.daemon.wait_until("dockerd", || version.output().is_ok_and(|output| output.status.success()))?;
+        let mut daemon = Server::start(&mut dockerd, &folder.join("dockerd.log"))?;
+        let mut version = client(&socket, &["version"]);
+        daemon.wait_until("dockerd", || version.output().is_ok_and(|output| output.status.success()))?;
+        let file = folder.join("Dockerfile");
+        let docker = Self { daemon: Some(daemon), folder: folder.to_owned(), socket, file };
         docker.import(folder, tools)?;
         std::fs::write(&docker.file, dockerfile())?;
         Ok(docker)
@@ -61,14 +64,12 @@ impl Docker {
 
     /// The client.
     pub(crate) fn docker(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("/usr/bin/docker");
-        command.args(["-H", &self.socket]).args(words).env("DOCKER_BUILDKIT", "1");
-        command
+        client(&self.socket, words)
     }
 
     /// Builds the work tree; counts the daemon's work, too.
     pub(crate) fn build(&self, source: &Path) -> Result<Cost> {
-        let watch = Watch::start(&[self.daemon.id()]);
+        let watch = Watch::start(&self.daemon.iter().map(Server::id).collect::<Vec<_>>());
         let client = crate::measure::run(
             self.docker(&["build", "-q", "--network", "none", "-t", "ledger:1", "-f"]).arg(&self.file).arg(source),
         )?;
@@ -85,6 +86,19 @@ impl Docker {
     pub(crate) fn version(&self) -> String {
         crate::machine::first_line(&mut self.docker(&["--version"]))
     }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        drop(self.daemon.take());
+        unmount_below(&self.folder);
+    }
+}
+
+fn client(socket: &str, words: &[&str]) -> Command {
+    let mut command = Command::new("/usr/bin/docker");
+    command.args(["-H", socket]).args(words).env("DOCKER_BUILDKIT", "1");
+    command
 }
 
 fn dockerfile() -> String {

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::{Side, answers};
 use crate::command::run;
+use crate::leftovers::unmount_below;
 use crate::server::{Server, free_port};
 
 /// A container engine with an application.
@@ -20,6 +21,7 @@ pub(crate) struct Engine {
     daemon: Option<Server>,
     /// podman's, which wants a short path.
     _short: Option<tempfile::TempDir>,
+    folder: PathBuf,
     live: PathBuf,
     port: u16,
 }
@@ -37,8 +39,16 @@ impl Engine {
         let mut daemon = Server::start(&mut dockerd, &folder.join("dockerd.log"))?;
         let command = vec!["/usr/bin/docker".to_owned(), "-H".to_owned(), socket];
         daemon.wait_until("dockerd", || words(&command).arg("version").output().is_ok_and(|o| o.status.success()))?;
-        Self { command, settings: None, daemon: Some(daemon), _short: None, live: live.to_owned(), port: free_port()? }
-            .with_image(folder, program)
+        Self {
+            command,
+            settings: None,
+            daemon: Some(daemon),
+            _short: None,
+            folder: folder.to_owned(),
+            live: live.to_owned(),
+            port: free_port()?,
+        }
+        .with_image(folder, program)
     }
 
     /// podman with storage of its own below `folder`.
@@ -57,6 +67,7 @@ impl Engine {
             settings: Some(settings),
             daemon: None,
             _short: Some(short),
+            folder: folder.to_owned(),
             live: live.to_owned(),
             port: free_port()?,
         }
@@ -119,6 +130,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         drop(self.engine().args(["rm", "-f", "till"]).output());
         drop(self.daemon.take());
+        unmount_below(&self.folder);
     }
 }
 
