@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nebh_face::{Exit, Failure};
@@ -19,7 +20,7 @@ use crate::store::write::blocking;
 use crate::store::{Store, StoreError, Uploads};
 use crate::trust::TrustSource;
 
-/// Blobs whose comparison is remembered for partial reads. One line is about a hundred bytes.
+/// Blobs whose comparison is remembered. One line is about a hundred bytes.
 const CHECKED_MAX: usize = 65_536;
 
 /// Large manifests that are read and judged at once. Small ones never wait for them.
@@ -85,7 +86,7 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Places for manifests that are large: each is held whole, and parsed into several times its size.
     pub large: Semaphore,
-    checked: Mutex<HashMap<Digest, FileState>>,
+    checked: Mutex<HashMap<Digest, (FileState, Instant)>>,
 }
 
 impl Gateway {
@@ -124,13 +125,15 @@ impl Gateway {
         })
     }
 
-    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, FileState>> {
+    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, (FileState, Instant)>> {
         self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Whether a blob was compared with its name since its file was last changed.
-    pub fn was_checked(&self, digest: &Digest, state: FileState) -> bool {
-        self.checked().get(digest) == Some(&state)
+    /// How long ago a blob was compared with its name, if its file was not changed since.
+    pub fn checked_ago(&self, digest: &Digest, state: FileState) -> Option<Duration> {
+        let checked = self.checked();
+        let (then, at) = checked.get(digest)?;
+        (*then == state).then(|| at.elapsed())
     }
 
     /// Remembers that a blob was compared.
@@ -139,7 +142,7 @@ impl Gateway {
         if checked.len() >= CHECKED_MAX {
             checked.clear();
         }
-        checked.insert(digest, state);
+        checked.insert(digest, (state, Instant::now()));
     }
 
     /// Takes a damaged blob out of service: the row first, so that nobody is sent to bytes that are being moved.

@@ -16,7 +16,8 @@
 //! * a tag is set in one place (`http::manifests`), and only with a grant of `admit`;
 //! * nothing is dropped but by a verdict of `retain` or a request by name, and neither reaches a pin;
 //! * bytes are removed in one place (`sweep`), never in a request, and never because reading something failed;
-//! * the last piece of a blob leaves only after all of it was compared with its digest;
+//! * the last piece of a blob leaves only after all of it was compared with its digest: now, or lately and its file was
+//!   not changed since;
 //! * `admit`, `retain`, `settings`, `http::action`, `http::range` and `http::permit` know no clock, file or socket.
 
 pub mod admit;

@@ -29,6 +29,10 @@ pub const STALL_DEFAULT: Duration = Duration::from_mins(1);
 /// One blob at most. Layers of several GiB exist; a body without an end must stop somewhere.
 pub const BLOB_BYTES_DEFAULT: u64 = 64 << 30;
 
+/// A blob that was compared with its digest this long ago is compared again when it is pulled. Hashing at every pull
+/// would more than double what a pull costs, and every client hashes too; a day is soon enough to find a rotten disk.
+pub const REHASH_AFTER_DEFAULT: Duration = Duration::from_hours(24);
+
 /// What may be given a tag in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -96,6 +100,8 @@ pub struct Settings {
     pub share_max: u32,
     /// Between two passes of the sweep while serving.
     pub sweep_every: Duration,
+    /// Age of a comparison at which a pull makes a new one; zero: at every pull.
+    pub rehash_after: Duration,
     /// Bounds of the service.
     pub limits: Limits,
 }
@@ -108,6 +114,7 @@ struct Raw {
     url: Option<String>,
     trust: Option<PathBuf>,
     repositories: Option<Vec<RawRule>>,
+    rehash_after: Option<String>,
     #[serde(default)]
     retention: RawRetention,
     #[serde(default)]
@@ -202,6 +209,7 @@ impl Settings {
             grace: span(raw.retention.grace.as_ref(), GRACE_DEFAULT)?,
             share_max,
             sweep_every: span(raw.retention.sweep_every.as_ref(), Duration::from_hours(1))?,
+            rehash_after: span(raw.rehash_after.as_ref(), REHASH_AFTER_DEFAULT)?,
             limits,
         })
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   body ─► upload (hash while writing) ─► compare ─► fdatasync ─► link, no replace ─► fsync folder ─► (row, by the caller)
-//!   blob ─► reader (hash while reading; the last piece waits for the comparison) ─► response | quarantine
+//!   blob ─► reader (hash while reading, if not compared lately; the last piece waits) ─► response | quarantine
 //! ```
 //!
 //! A crash before the link leaves an upload that ages away; a crash after it leaves bytes without a row, which the

@@ -1,4 +1,4 @@
-//! Handing out blobs: whole ones hashed on the way, parts only of what was compared before.
+//! Handing out blobs: whole ones hashed on the way unless that was done lately, parts only of what was compared before.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use futures_util::Stream;
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
 use nebh_oci::names::Repository;
-use tokio::task::JoinHandle;
 
 use super::error::{Code, Refusal};
 use super::permit::Permit;
 use super::range::{Wanted, wanted};
 use super::{digest_value, text_value};
 use crate::gateway::Gateway;
+use crate::store::read::FileState;
 use crate::store::write::blocking;
-use crate::store::{BlobReader, ReadError, read};
+use crate::store::{BlobReader, ReadError, StoreError, read};
 use crate::{crash, db};
 
 fn unknown(repository: &Repository, digest: &Digest) -> Refusal {
@@ -51,8 +51,14 @@ pub async fn get(
     }
     match wanted(range, row.size) {
         Wanted::Whole => {
-            let file = open(gateway, digest).await?;
-            let body = body(gateway, BlobReader::whole(file, digest, row.size), digest);
+            let (file, state) = open(gateway, digest).await?;
+            let lately = gateway.checked_ago(&digest, state).is_some_and(|age| age < gateway.settings.rehash_after);
+            let reader = if lately {
+                BlobReader::compared(file, digest, 0, row.size, state)
+            } else {
+                BlobReader::whole(file, digest, row.size, state)
+            };
+            let body = body(gateway, reader, digest);
             Ok((StatusCode::OK, headers(&digest, row.size), body).into_response())
         }
         Wanted::Part { start, length } => {
@@ -81,12 +87,17 @@ fn headers(digest: &Digest, length: u64) -> [(header::HeaderName, HeaderValue); 
 }
 
 /// A file that is gone under a row is damage too: said, taken out of service, and healed by the next push.
-async fn open(gateway: &Arc<Gateway>, digest: Digest) -> Result<File, Refusal> {
+async fn open(gateway: &Arc<Gateway>, digest: Digest) -> Result<(File, FileState), Refusal> {
     let store = Arc::clone(&gateway.store);
-    match blocking(move || store.open_blob(&digest)).await? {
-        Ok(file) => Ok(file),
+    let opened = blocking(move || {
+        let file = store.open_blob(&digest)?;
+        let state = read::state(&file).map_err(StoreError::io("look at", store.tree().blob(&digest)))?;
+        Ok((file, state))
+    });
+    match opened.await? {
+        Ok(opened) => Ok(opened),
         Err(error) => {
-            if let crate::store::StoreError::Io { source, .. } = &error
+            if let StoreError::Io { source, .. } = &error
                 && source.kind() == std::io::ErrorKind::NotFound
             {
                 gateway.quarantine(digest, "the file is gone").await;
@@ -103,67 +114,71 @@ async fn part(
     start: u64,
     length: u64,
 ) -> Result<BlobReader, Refusal> {
-    let file = open(gateway, digest).await?;
-    let state = read::state(&file).map_err(|source| ReadError::Io { digest, source })?;
-    let file = if gateway.was_checked(&digest, state) {
-        file
-    } else {
-        let (file, outcome) = blocking(move || {
-            let outcome = file
-                .try_clone()
-                .map_err(|source| ReadError::Io { digest, source })
-                .and_then(|copy| BlobReader::check(copy, digest, size));
-            (file, outcome)
-        })
-        .await?;
-        if let Err(error) = outcome {
-            damaged(gateway, digest, &error).await;
-            return Err(error.into());
-        }
-        gateway.remember_checked(digest, state);
-        file
-    };
-    Ok(BlobReader::part(file, digest, start, length)?)
+    let (file, state) = open(gateway, digest).await?;
+    if gateway.checked_ago(&digest, state).is_some() {
+        return Ok(BlobReader::compared(file, digest, start, length, state));
+    }
+    let (file, outcome) = blocking(move || {
+        let outcome = file
+            .try_clone()
+            .map_err(|source| ReadError::Io { digest, source })
+            .and_then(|copy| BlobReader::check(copy, digest, size));
+        (file, outcome)
+    })
+    .await?;
+    if let Err(error) = outcome {
+        damaged(gateway, digest, &error).await;
+        return Err(error.into());
+    }
+    gateway.remember_checked(digest, state);
+    Ok(BlobReader::compared(file, digest, start, length, state))
 }
 
 /// Read errors mean keep: only bytes that were read and are wrong are taken out of service.
 async fn damaged(gateway: &Arc<Gateway>, digest: Digest, error: &ReadError) {
     match error {
         ReadError::Corrupt { .. } | ReadError::Short(_) => gateway.quarantine(digest, &error.to_string()).await,
-        ReadError::Io { .. } => {
+        ReadError::Changed(_) | ReadError::Io { .. } => {
             tracing::error!(%digest, error = nebh_face::failure::chain(error), "cannot read a blob");
         }
     }
 }
 
-type Piece = Result<(Bytes, BlobReader), ReadError>;
-
 struct Flow {
     gateway: Arc<Gateway>,
     digest: Digest,
-    next: Option<JoinHandle<Piece>>,
+    reader: BlobReader,
 }
 
-/// A body that reads one piece ahead on the blocking pool. A slow reader holds two pieces, and no thread.
 fn body(gateway: &Arc<Gateway>, reader: BlobReader, digest: Digest) -> Body {
-    let next = (reader.left() > 0).then(|| spawn(reader));
-    Body::from_stream(stream(Flow { gateway: Arc::clone(gateway), digest, next }))
+    Body::from_stream(stream(Flow { gateway: Arc::clone(gateway), digest, reader }))
 }
 
-fn spawn(mut reader: BlobReader) -> JoinHandle<Piece> {
-    tokio::task::spawn_blocking(move || reader.piece().map(|bytes| (bytes, reader)))
-}
-
+/// What is in memory is read here and now; what is not, on the blocking pool. Nothing is read before the client took
+/// what came before, so a slow one holds one piece and no thread.
 fn stream(flow: Flow) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
     futures_util::stream::try_unfold(flow, |mut flow| async move {
-        let Some(task) = flow.next.take() else {
+        if flow.reader.left() == 0 {
             return Ok(None);
+        }
+        let compares = flow.reader.compares();
+        let piece = if let Some(piece) = flow.reader.piece_at_hand() {
+            piece
+        } else {
+            let mut reader = flow.reader;
+            let task = tokio::task::spawn_blocking(move || (reader.piece(), reader));
+            let (piece, reader) = task.await.map_err(std::io::Error::other)?;
+            flow.reader = reader;
+            piece
         };
-        let piece = task.await.map_err(std::io::Error::other)?;
         match piece {
-            Ok((bytes, reader)) => {
+            Ok(bytes) => {
                 flow.gateway.metrics.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                flow.next = (reader.left() > 0).then(|| spawn(reader));
+                if flow.reader.left() == 0
+                    && let Some(state) = compares
+                {
+                    flow.gateway.remember_checked(flow.digest, state);
+                }
                 Ok(Some((bytes, flow)))
             }
             Err(error) => {

@@ -238,12 +238,13 @@ async fn store(gateway: &Gateway, repository: &Repository, session: &Session, di
     let _guard = gateway.store.lock(&digest).await;
     let damaged = gateway.db.is_quarantined(&digest).await?;
     let (store, path, file) = (Arc::clone(&gateway.store), session.path().clone(), session.file());
-    blocking(move || {
+    let state = blocking(move || {
         if damaged {
             store.set_aside(&digest)?;
             crash::point("heal-set-aside");
         }
-        store.publish(&path, &file, size, &digest)
+        store.publish(&path, &file, size, &digest)?;
+        Ok::<_, StoreError>(store.published(&file, &digest))
     })
     .await??;
     let mut tx = gateway.db.write().await?;
@@ -251,6 +252,10 @@ async fn store(gateway: &Gateway, repository: &Repository, session: &Session, di
     crash::point("blob-written");
     db::commit(tx).await?;
     crash::point("blob-recorded");
+    // It was hashed while it was written: that is a comparison too.
+    if let Some(state) = state {
+        gateway.remember_checked(digest, state);
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::StoreError;
 use super::keys::Tree;
-use super::read::{BlobReader, ReadError};
+use super::read::{BlobReader, FileState, ReadError};
 use crate::crash;
 
 /// Locks that serialise publishing and removing one digest. More would only use memory: a lock is held for two syncs.
@@ -122,9 +122,16 @@ impl Store {
         }
         match BlobReader::check(file, *digest, size) {
             Ok(()) => Ok(true),
-            Err(ReadError::Corrupt { .. } | ReadError::Short(_)) => Ok(false),
+            Err(ReadError::Corrupt { .. } | ReadError::Short(_) | ReadError::Changed(_)) => Ok(false),
             Err(ReadError::Io { source, .. }) => Err(StoreError::io("read", self.tree.blob(digest))(source)),
         }
+    }
+
+    /// The state of the file under a digest, if it is this one and not one that was there before. Blocking.
+    pub fn published(&self, file: &File, digest: &Digest) -> Option<FileState> {
+        let named = std::fs::metadata(self.tree.blob(digest)).ok()?;
+        let ours = file.metadata().ok()?;
+        (named.dev() == ours.dev() && named.ino() == ours.ino()).then(|| FileState::of(&ours))
     }
 
     /// Each folder is made once, and is durable before anything is put into it.

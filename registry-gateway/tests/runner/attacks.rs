@@ -278,6 +278,26 @@ async fn blob_with_a_flipped_bit_breaks_off_is_quarantined_and_healed_by_a_push(
     assert_eq!(server.get(&path).await.bytes().await.unwrap(), bytes);
 }
 
+/// Rot changes no time of the file: here the comparison is remembered as if it had been made of the rotten bytes.
+#[tokio::test]
+async fn blob_that_rots_unseen_is_found_once_its_comparison_is_old() {
+    for (rehash_after, found) in [("24h", false), ("0s", true)] {
+        let server = Server::with(&format!("{SETTINGS}rehash-after: {rehash_after}\n")).await;
+        let digest = server.push_blob(OPEN, b"hello world").await;
+        let path = format!("/v2/{OPEN}/blobs/{digest}");
+        let file = server.gateway.store.tree().blob(&digest);
+        std::fs::write(&file, b"hellO world").unwrap();
+        let state = nebh_gateway::store::read::state(&std::fs::File::open(&file).unwrap()).unwrap();
+        server.gateway.remember_checked(digest, state);
+        assert_eq!(server.get(&path).await.bytes().await.is_err(), found, "{rehash_after}");
+        assert_eq!(server.gateway.store.tree().quarantined(&digest, 0).exists(), found, "{rehash_after}");
+        // A restart remembers nothing.
+        let server = server.restart().await;
+        let after = server.get(&path).await;
+        assert!(after.status() == StatusCode::NOT_FOUND || after.bytes().await.is_err(), "{rehash_after}");
+    }
+}
+
 #[tokio::test]
 async fn part_of_a_rotten_blob_is_never_handed_out() {
     let server = Server::start().await;
