@@ -1,6 +1,7 @@
 //! The lightest client that both registries can be asked with: HTTP/1.1 on one kept-alive blocking socket. It hashes
 //! nothing and keeps nothing, so that what is measured is the server.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -103,11 +104,11 @@ impl Connection {
     pub(crate) fn promise(&mut self, method: &str, path: &str, kind: &str, length: u64) -> Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.host);
         if method != "GET" && method != "HEAD" {
-            head += &format!("content-length: {length}\r\n");
+            let _ = write!(head, "content-length: {length}\r\n");
         }
         if !kind.is_empty() {
             let name = if method == "PUT" { "content-type" } else { "accept" };
-            head += &format!("{name}: {kind}\r\n");
+            let _ = write!(head, "{name}: {kind}\r\n");
         }
         head.push_str("\r\n");
         self.stream.get_mut().write_all(head.as_bytes())?;
