@@ -14,6 +14,9 @@ use serde_json::Value;
 pub const DEPTH_MAX: usize = 32;
 /// RFC 8785 writes numbers as IEEE doubles; beyond 2^53 - 1 they would silently become other numbers.
 const INTEGER_MAX: u64 = (1 << 53) - 1;
+/// Doubles that RFC 8785 writes as integers with all their digits, and that are beyond [`INTEGER_MAX`]: whoever reads
+/// them back reads an integer that has no canonical form.
+const WRITTEN_WHOLE: std::ops::Range<f64> = 9_007_199_254_740_992.0..1e21;
 
 /// Why some bytes are not, or cannot become, JSON that everybody reads alike.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +49,9 @@ fn refuse_large_integers(value: &Value) -> Result<(), JsonError> {
     match value {
         Value::Number(number) => {
             let magnitude = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
-            if magnitude.is_some_and(|magnitude| magnitude > INTEGER_MAX) {
+            let written_whole =
+                number.is_f64() && number.as_f64().is_some_and(|float| WRITTEN_WHOLE.contains(&float.abs()));
+            if written_whole || magnitude.is_some_and(|magnitude| magnitude > INTEGER_MAX) {
                 return Err(JsonError::Integer(number.clone()));
             }
             Ok(())
@@ -165,6 +170,10 @@ mod tests {
         assert!(canonical(&json!({"size": INTEGER_MAX})).is_ok());
         assert!(matches!(canonical(&json!({"size": [INTEGER_MAX + 1]})), Err(JsonError::Integer(_))));
         assert!(matches!(canonical(&json!(i64::MIN)), Err(JsonError::Integer(_))));
+        for float in [1e17, -1e20, 9_007_199_254_740_992.0] {
+            assert!(matches!(canonical(&json!([float])), Err(JsonError::Integer(_))), "{float}");
+        }
+        assert_eq!(canonical(&json!([1e21, 1e300])).unwrap(), b"[1e+21,1e+300]");
     }
 
     #[test]
