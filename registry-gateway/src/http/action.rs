@@ -98,16 +98,17 @@ pub enum Action {
 impl Action {
     /// Reads a request. `path` is the raw path, beginning with `/v2`.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
-        let rest = path.strip_prefix("/v2").unwrap_or(path);
         let query = Query::parse(query)?;
-        if rest.is_empty() || rest == "/" {
+        if path == "/v2" || path == "/v2/" {
             return allow(method, &[Method::GET, Method::HEAD]).map(|()| Self::Ping);
         }
+        let nowhere = || Refusal::new(Code::NotFound, format!("`{path}` is no address of a registry"));
+        let rest = path.strip_prefix("/v2/").ok_or_else(nowhere)?;
         let decoded = rest.replace("%3A", ":").replace("%3a", ":");
         if decoded.contains('%') || decoded.contains('\\') {
             return Err(Refusal::new(Code::NameInvalid, format!("`{path}` is escaped where no name needs it")));
         }
-        let segments: Vec<&str> = decoded.strip_prefix('/').unwrap_or(&decoded).split('/').collect();
+        let segments: Vec<&str> = decoded.split('/').collect();
         match segments.as_slice() {
             ["_catalog"] => allow(method, &[Method::GET, Method::HEAD]).map(|()| Self::Catalog(query.page())),
             [name @ .., "tags", "list"] => {
@@ -137,7 +138,7 @@ impl Action {
                     after: query.first("last").map(parse_digest).transpose()?,
                 })
             }
-            _ => Err(Refusal::new(Code::NotFound, format!("`{path}` is no address of a registry"))),
+            _ => Err(nowhere()),
         }
     }
 }

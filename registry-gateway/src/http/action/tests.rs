@@ -64,6 +64,16 @@ fn path_traversal_in_every_spelling_is_refused() {
 }
 
 #[test]
+fn one_repository_has_one_address() {
+    assert!(get("/v2/a/tags/list").is_ok());
+    for other in
+        ["/v2a/tags/list", "/va/tags/list", "a/tags/list", "/v2//a/tags/list", "/v2/a//tags/list", "//v2/a/tags/list"]
+    {
+        assert!(get(other).is_err(), "{other}");
+    }
+}
+
+#[test]
 fn digest_that_is_no_digest_is_not_taken_for_a_tag() {
     let hex = Digest::sha256(b"x").hex();
     for wrong in
