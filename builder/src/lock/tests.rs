@@ -120,6 +120,7 @@ fn malformed_locks_are_refused() {
         ("version = 1\n", "version = 2\n", "version 2 of the lock format"),
         ("pool/main/x/gcc", "pool/../../x/gcc", "malformed path"),
         ("pool/main/x/gcc", "/pool/main/x/gcc", "malformed path"),
+        ("pool/main/x/gcc", "pool/%2e%2E/.%2e/x/gcc", "malformed path"),
         ("name = \"nginx\"", "name = \"libc6\"", "locked twice"),
         ("suite = \"trixie\", size", "suite = \"sid\", size", "from suite `sid`"),
         ("architecture = \"amd64\", suite", "architecture = \"arm64\", suite", "is for `arm64`"),

@@ -210,7 +210,9 @@ impl Lock {
         }
         // The pool path becomes part of an address: nothing in it may leave the archive or mean something else there.
         let legal = |b: u8| b.is_ascii_alphanumeric() || b".+-~:/_%".contains(&b);
-        let parts = package.path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        // An address knows dots in this spelling too.
+        let plain = package.path.replace("%2e", ".").replace("%2E", ".");
+        let parts = plain.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
         if package.path.len() > FIELD_BYTES_MAX || !package.path.bytes().all(legal) || !parts {
             return Err(format!("package `{name}` has a malformed path"));
         }
