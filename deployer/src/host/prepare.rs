@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nebh_oci::image_config::ImageConfig;
+use nebh_oci::manifest::Platform;
 use nebh_oci::runtime::{Bundle, BundleSpec, OutputLine};
 use nebh_trust::release::{DataClass, ReleaseStatement, Switch};
 use tokio::sync::mpsc;
@@ -82,6 +84,7 @@ impl LocalHost {
         progress.say("unpack");
         let (store, roots, manifest) = (self.node.store.clone(), self.node.roots(), image.clone());
         let image_config = blocking(move || disk::unpack(&store, &manifest, &roots)).await?;
+        made_for(&fetch::platform(), &image_config)?;
         let root = self.node.root(&fetched.image);
         let user =
             container::resolve(&root, image_config.config.user.as_deref()).map_err(|error| trouble::failed(&error))?;
@@ -262,6 +265,20 @@ impl LocalHost {
             })
             .collect()
     }
+}
+
+/// An index can list an image for a platform that it was not made for. Its own config knows, and says so here, not in
+/// the words of a program that cannot be run.
+pub(super) fn made_for(here: &Platform, image: &ImageConfig) -> Result<(), Trouble> {
+    if image.os == here.os && image.architecture == here.architecture {
+        return Ok(());
+    }
+    let (os, architecture) = (&image.os, &image.architecture);
+    let text = format!(
+        "the image is made for {os}/{architecture}, though the release lists it for {}/{}",
+        here.os, here.architecture
+    );
+    Err(trouble::wrong(text))
 }
 
 /// What the machine has to know.

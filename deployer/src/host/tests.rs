@@ -276,6 +276,19 @@ async fn full_disk_is_said_and_leaves_nothing_half() {
     world.end().await;
 }
 
+#[test]
+fn image_that_is_listed_for_a_platform_it_was_not_made_for_is_wrong() {
+    use super::prepare::made_for;
+    use nebh_oci::image_config::ImageConfig;
+    use nebh_oci::manifest::Platform;
+    let image = ImageConfig::new("arm64", "linux", Vec::new());
+    made_for(&Platform::new("linux", "arm64"), &image).unwrap();
+    for other in [Platform::new("linux", "amd64"), Platform::new("windows", "arm64")] {
+        let why = made_for(&other, &image).unwrap_err();
+        assert!(why.kind == TroubleKind::Wrong && why.text.contains("is made for linux/arm64"), "{}", why.text);
+    }
+}
+
 /// Takes all the space there is, and gives a little back.
 fn fill(path: &std::path::Path) {
     let mut file = fs::File::create(path).unwrap();
