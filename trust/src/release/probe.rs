@@ -121,7 +121,11 @@ impl TryFrom<AliveFile> for Alive {
     type Error = String;
 
     fn try_from(raw: AliveFile) -> Result<Self, String> {
-        Ok(Self { probe: probe(raw.http, raw.tcp, raw.exec)?, within: raw.within.unwrap_or(WITHIN_DEFAULT) })
+        let within = raw.within.unwrap_or(WITHIN_DEFAULT);
+        if within.duration().is_zero() {
+            return Err("`within` has to be more than zero".to_owned());
+        }
+        Ok(Self { probe: probe(raw.http, raw.tcp, raw.exec)?, within })
     }
 }
 
@@ -174,5 +178,12 @@ mod tests {
         {
             assert!(serde_json::from_str::<Alive>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn probe_that_could_never_succeed_is_refused() {
+        assert!(serde_json::from_str::<Alive>(r#"{"tcp":":1","within":"0s"}"#).is_err());
+        assert!(serde_json::from_str::<Live>(r#"{"tcp":":1","every":"0s"}"#).is_err());
+        assert!(serde_json::from_str::<Live>(r#"{"tcp":":1","failures":0}"#).is_err());
     }
 }

@@ -206,19 +206,7 @@ impl ReleaseSpec {
         if self.data.len() > DATASETS_MAX {
             return Err(format!("{} datasets, more than {DATASETS_MAX}", self.data.len()));
         }
-        let mut mounts: BTreeMap<&str, &str> = BTreeMap::new();
-        let config = self.config.iter().map(|config| ("config", &config.mount));
-        let data = self.data.iter().map(|(name, dataset)| (name.as_str(), &dataset.mount));
-        for (owner, mount) in config.chain(data) {
-            for (other_mount, other) in &mounts {
-                if nested(mount.as_str(), other_mount) {
-                    return Err(format!(
-                        "`{owner}` and `{other}` are mounted at or below one another ({mount}, {other_mount})"
-                    ));
-                }
-            }
-            mounts.insert(mount.as_str(), owner);
-        }
+        mounts_apart(self.config.as_ref().map(|config| &config.mount), &self.data)?;
         self.run.coherent()
     }
 }
@@ -238,6 +226,25 @@ impl RunSpec {
             None => Ok(()),
         }
     }
+}
+
+/// What is mounted at or below something else would be hidden by it, or hide it.
+pub(super) fn mounts_apart(
+    config: Option<&AbsolutePath>,
+    data: &BTreeMap<DatasetName, DatasetSpec>,
+) -> Result<(), String> {
+    let mut mounts: BTreeMap<&str, &str> = BTreeMap::new();
+    let config = config.iter().map(|mount| ("config", *mount));
+    let data = data.iter().map(|(name, dataset)| (name.as_str(), &dataset.mount));
+    for (owner, mount) in config.chain(data) {
+        if let Some((other_mount, other)) = mounts.iter().find(|(other, _)| nested(mount.as_str(), other)) {
+            return Err(format!(
+                "`{owner}` and `{other}` are mounted at or below one another ({mount}, {other_mount})"
+            ));
+        }
+        mounts.insert(mount.as_str(), owner);
+    }
+    Ok(())
 }
 
 fn nested(one: &str, other: &str) -> bool {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::index::{ReleaseError, ReleaseIndex};
 use super::names::{AbsolutePath, CommitId, DatasetName};
-use super::spec::{DatasetSpec, RunSpec};
+use super::spec::{DatasetSpec, RunSpec, mounts_apart};
 
 /// Version of the format.
 pub(super) const VERSION: u32 = 1;
@@ -92,6 +92,7 @@ impl ReleaseStatement {
             return Err(ReleaseError::TooNew { version: statement.version, deployer: statement.deployer });
         }
         statement.run.coherent().map_err(ReleaseError::Statement)?;
+        mounts_apart(statement.config.mount.as_ref(), &statement.data).map_err(ReleaseError::Statement)?;
         statement.agrees_with(index)?;
         Ok(statement)
     }

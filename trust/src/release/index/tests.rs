@@ -140,3 +140,21 @@ fn statement_of_a_newer_program_says_so() {
     let unknown = text.replace(r#""deployer":1"#, r#""deployer":1,"x":1"#);
     assert!(matches!(ReleaseStatement::parse(unknown.as_bytes(), &index), Err(ReleaseError::Statement(_))));
 }
+
+#[test]
+fn statement_that_no_release_file_could_make_is_refused() {
+    let parts = parts(&[image("a", "amd64")]).unwrap();
+    let index = read_release(parts.index()).unwrap();
+    let text = String::from_utf8(statement_bytes(&parts)).unwrap();
+    for (from, to, expected) in [
+        ("/var/lib/shop", "/etc/shop/data", "mounted at or below"),
+        ("\"ports\":[8080]", "\"ports\":[8080,8080]", "run.ports"),
+        ("\"env\":{}", "\"env\":{\"a=b\":\"c\"}", "no name of a variable"),
+        ("\"reads\":[11,12]", "\"reads\":[11]", "has to contain 12"),
+    ] {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text, "{from}");
+        let error = ReleaseStatement::parse(changed.as_bytes(), &index).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
