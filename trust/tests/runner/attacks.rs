@@ -482,3 +482,99 @@ fn provenance_of_another_image() {
     let text = refused(result, Kind::MissingProvenance);
     assert!(text.contains("a statement about something else"), "{text}");
 }
+
+#[test]
+fn sbom_by_the_releasers_is_no_release_signature() {
+    let image = image("a");
+    let sbom = |key| signing::attest(&image, CYCLONEDX_BOM, &json!({}), key).unwrap();
+    let both = attach(&[sbom(&PEOPLE.alice), sbom(&PEOPLE.bob)]);
+    let text = refused(verify_release(&policy(POLICY), &repository(), &image, &both, now()), Kind::Unsigned);
+    assert!(text.contains("is no signature"), "{text}");
+}
+
+#[test]
+fn signature_in_another_spelling() {
+    let image = image("a");
+    let key = nebh_trust::simple::SIGNATURE_ANNOTATION;
+    // A signature whose base64 has a character that the URL alphabet writes otherwise.
+    let (descriptor, bytes) = (0..64)
+        .map(|number| good_document(&image).replace("optional\":null", &format!("optional\":{{\"n\":{number}}}")))
+        .map(|text| simple_layer(text.as_bytes(), &PEOPLE.builder))
+        .find(|(descriptor, _)| descriptor.annotations[key].contains(['+', '/']))
+        .unwrap();
+    let written = descriptor.annotations[key].clone();
+    let check =
+        |text: String| check(&image, &[attached(vec![(descriptor.clone().with_annotation(key, text), bytes.clone())])]);
+    assert!(check(written.clone()).is_ok());
+    for other in [
+        written.replace('+', "-").replace('/', "_"),
+        format!("{written}\n"),
+        written.replacen('M', "\tM", 1),
+        format!("{written}===="),
+        written.trim_end_matches('=').to_owned() + "=A==",
+    ] {
+        refused(check(other), Kind::Malformed);
+    }
+}
+
+#[test]
+fn document_that_two_readers_would_read_differently() {
+    let image = image("a");
+    let good = good_document(&image);
+    let claims = |claims: &str| good.replace(r#""optional":null"#, &format!(r#""optional":{claims}"#)).into_bytes();
+    let deep = |depth: usize| claims(&format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth)));
+    let mut latin = claims(r#"{"a":"b"}"#);
+    let at = latin.iter().rposition(|byte| *byte == b'b').unwrap();
+    latin[at] = 0xe9;
+    let signed = |bytes: &[u8]| check(&image, &[attached(vec![simple_layer(bytes, &PEOPLE.builder)])]);
+    assert!(signed(&deep(20)).is_ok(), "depth alone is no fault");
+    for wrong in [
+        claims("NaN"),
+        claims(r#"{"a":NaN}"#),
+        claims(r#"{"a":1e400}"#),
+        claims(r#"{"a":01}"#),
+        claims(r#"{"a":"\ud800"}"#),
+        claims(r#"{"a":1,"\u0061":2}"#),
+        claims("[]"),
+        deep(10_000),
+        latin,
+    ] {
+        refused(signed(&wrong), Kind::Malformed);
+    }
+}
+
+#[test]
+fn statement_about_a_hundred_thousand_things() {
+    let image = image("a");
+    let mut value: Value = serde_json::from_slice(&sign_statement(image.digest()).to_bytes().unwrap()).unwrap();
+    let one = value["subject"][0].clone();
+    value["subject"] = json!(vec![one; 20_000]);
+    let crowd = Envelope::sign(dsse::IN_TOTO, value.to_string().into_bytes(), &[&PEOPLE.builder]);
+    let text = refused(check(&image, &[bundle_with(crowd, |_| {})]), Kind::Malformed);
+    assert!(text.contains("20000 subjects"), "{text}");
+    value["subject"] = json!(vec![value["subject"][0].clone(); 100_000]);
+    let crowd = Envelope::sign(dsse::IN_TOTO, value.to_string().into_bytes(), &[&PEOPLE.builder]);
+    refused(check(&image, &[bundle_with(crowd, |_| {})]), Kind::TooLarge);
+}
+
+#[test]
+fn words_of_a_manifest_about_itself_prove_nothing() {
+    let config = Descriptor::of(nebh_oci::media_type::OCI_CONFIG, b"{}");
+    let layer = Descriptor::of(nebh_oci::media_type::OCI_LAYER, b"a").with_annotation("nebh.verified", "true");
+    let boasting = nebh_oci::manifest::ImageManifest::image(config, vec![layer])
+        .with_annotation("nebh.verified-by", PEOPLE.builder.id().to_string())
+        .with_annotation("dev.cosignproject.cosign/signature", "MEUCIQDn2SOw");
+    let boasting = RawManifest::from_image(&boasting).unwrap();
+    refused(check(&boasting, &[]), Kind::Unsigned);
+    // The manifest as its own attachment is none either.
+    let itself = Attached { manifest: boasting.clone(), layers: Vec::new() };
+    refused(check(&boasting, &[itself]), Kind::Unsigned);
+}
+
+#[test]
+fn copy_without_its_signatures_is_unsigned_and_told_why() {
+    let rejection = check(&image("a"), &[]).unwrap_err();
+    assert_eq!(rejection.kind, Kind::Unsigned);
+    let failure = nebh_face::Failure::from(rejection);
+    assert!(failure.next.unwrap().contains("a copy made without its signatures has to be copied whole"));
+}

@@ -73,6 +73,16 @@ fn two_heads_with_one_counter_are_told_apart() {
 }
 
 #[test]
+fn clock_set_back_does_not_lower_the_floor() {
+    // Head 7 was current once, and a clock of that time would believe it again.
+    let then = later(-2);
+    let old = ChannelHead { issued: later(-48), expires: later(-1), ..head(7) };
+    assert!(verify(&signed(&old), 0, then).is_ok());
+    refused(verify(&signed(&old), 8, then), Kind::Regressed);
+    refused(verify(&signed(&old), 8, Timestamp::MIN), Kind::Regressed);
+}
+
+#[test]
 fn counter_that_nothing_could_follow_is_refused_even_by_who_never_saw_a_head() {
     let payload = String::from_utf8(nebh_oci::json::canonical(&head(7)).unwrap()).unwrap();
     let last = payload.replace(r#""counter":7"#, r#""counter":18446744073709551615"#);

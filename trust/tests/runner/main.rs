@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod catalogue;
+#[cfg(test)]
 mod cosign;
 #[cfg(test)]
 mod documents;
