@@ -8,6 +8,7 @@
 
 mod build_service;
 mod clients;
+mod corpus;
 mod crash;
 mod docs;
 mod failures;
