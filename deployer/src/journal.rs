@@ -122,7 +122,9 @@ impl Journal {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(io("name the boot in"))?;
         let seq = entries.last().map_or(0, |entry| entry.seq);
         let journal = Self { path, file, length, seq, boot: boot.trim().to_owned(), _lock: lock };
-        journal.reserve();
+        if let Err(error) = journal.keep_space() {
+            tracing::warn!(error = nebh_face::failure::chain(&error), "no space can be kept aside for the journal");
+        }
         Ok((journal, entries))
     }
 
@@ -166,15 +168,19 @@ impl Journal {
         self.path.with_extension("reserve")
     }
 
-    fn reserve(&self) {
-        let blank = vec![0_u8; usize::try_from(RESERVE_BYTES).unwrap_or(0)];
+    /// Keeps space aside for the moment when the disk is full, unless it is kept already. What begins something new asks
+    /// for this first: its end, or the way back from it, could not be written down otherwise.
+    pub fn keep_space(&self) -> Result<(), JournalError> {
         let path = self.reserve_path();
         if std::fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE_BYTES) {
-            return;
+            return Ok(());
         }
-        if let Err(error) = std::fs::write(&path, blank) {
-            tracing::warn!(path = %path.display(), %error, "no space can be kept aside for the journal");
-        }
+        let blank = vec![0_u8; usize::try_from(RESERVE_BYTES).unwrap_or(0)];
+        std::fs::write(&path, blank).map_err(|source| {
+            // A part of it would only take space from what is needed more.
+            drop(std::fs::remove_file(&path));
+            self.error("keep space aside for", source)
+        })
     }
 }
 

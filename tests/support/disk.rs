@@ -7,9 +7,6 @@ use rustix::fs::statvfs;
 
 use super::peer;
 
-/// Bytes that are left over when a disk is filled up: a few small files still fit.
-const LEFT_OVER: u64 = 64 << 10;
-
 /// A mounted file system, unmounted when dropped.
 pub(crate) struct Disk {
     folder: tempfile::TempDir,
@@ -71,13 +68,15 @@ impl Disk {
         panic!("{} cannot be made {how}", self.path().display());
     }
 
-    /// Fills it up but for a little. Removing the file that this gives back makes room again.
-    pub(crate) fn fill(&self) -> PathBuf {
+    /// Fills it up until so many bytes are left. Removing the file that this gives back makes room again.
+    pub(crate) fn fill(&self, left: u64) -> PathBuf {
         let filler = self.path().join("filler");
-        let free = self.free();
-        let file = std::fs::File::create(&filler).expect("a file");
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, free.saturating_sub(LEFT_OVER))
-            .expect("the space that is free");
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&filler).expect("a file");
+        let (has, more) = (file.metadata().expect("its length").len(), self.free().saturating_sub(left));
+        if more > 0 {
+            let all = rustix::fs::FallocateFlags::empty();
+            rustix::fs::fallocate(&file, all, has, more).expect("the space that is free");
+        }
         filler
     }
 

@@ -119,6 +119,11 @@ impl<H: Host> App<H> {
         if let Some(why) = &self.view.borrow().damaged {
             return Err(AskError::Journal(why.clone()));
         }
+        if event.begins_something()
+            && let Err(error) = self.journal.keep_space()
+        {
+            return Err(AskError::Full(nebh_face::failure::chain(&error)));
+        }
         let at = Timestamp::now();
         let Transition { next, record, effects } = step(&self.state, event, at)?;
         crash::point("", record.name(), Side::Before);

@@ -46,6 +46,9 @@ pub enum AskError {
     /// It does not fit the state.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// No space is left to write down how it would end: nothing was done.
+    #[error("{0}")]
+    Full(String),
     /// The journal cannot be written: nothing was done, and nothing will be.
     #[error("{0}")]
     Journal(String),

@@ -123,6 +123,14 @@ fn shown<H: Host>(app: &AppHandle<H>) -> wire::AppStatus {
 fn not_taken(error: AskError) -> Fault {
     match error {
         AskError::Refused(refused) => Failure::new(Exit::Failed, refused.why).into(),
+        AskError::Full(why) => {
+            let next =
+                "make room on the disk of the node's state; what serves is not touched, and a rollback needs no room";
+            Failure::new(Exit::Failed, "nothing was begun: there is no space to write down how it ends")
+                .why(why)
+                .next(next)
+                .into()
+        }
         AskError::Journal(why) => {
             let next = "look at the journal's folder; nothing was changed since";
             Failure::new(Exit::NeedsOperator, "the application is not driven").why(why).next(next).into()

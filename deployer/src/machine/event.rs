@@ -224,6 +224,11 @@ impl Event {
         }
     }
 
+    /// A wish whose end, or the way back from it, has to be written down later.
+    pub const fn begins_something(&self) -> bool {
+        matches!(self, Self::PrepareAsked { .. } | Self::SwitchAsked { .. })
+    }
+
     /// The try that an outcome belongs to.
     pub const fn step(&self) -> Option<&Step> {
         match self {
