@@ -130,7 +130,7 @@ fn decide(facts: &Facts<'_>, tag: &Tag, state: &TagState, now: Timestamp) -> Res
         return Err(Refused::Pinned { repository, tag, pinned, wanted: facts.name });
     }
     match tag_kind(tag.as_str()) {
-        TagKind::Attached(subject) => attachment(facts, tag, &subject),
+        TagKind::Attached(subject) => attachment(facts, tag, state, &subject),
         TagKind::Channel if facts.mode != Mode::Open => head(facts, tag, state, now),
         TagKind::Version if is_release(&facts.subject.manifest) => release_tag(facts, tag, now),
         TagKind::Channel | TagKind::Version => match facts.mode {
@@ -248,10 +248,16 @@ fn head(facts: &Facts<'_>, tag: &Tag, state: &TagState, now: Timestamp) -> Resul
     Ok(Grant::Channel { by, counter: head.counter, lists })
 }
 
-/// Attachments are stored whoever signed them, but the name must not become a way to tag something else.
-fn attachment(facts: &Facts<'_>, tag: &Tag, subject: &Digest) -> Result<Grant, Refused> {
+/// Attachments are stored whoever signed them, but the name must not become a way to tag something else, or to take
+/// signatures away from what is pinned.
+fn attachment(facts: &Facts<'_>, tag: &Tag, state: &TagState, subject: &Digest) -> Result<Grant, Refused> {
     if facts.mode == Mode::Open {
         return Ok(Grant::Attachment);
+    }
+    let parts = facts.subject.manifest.parts();
+    if let Some(lost) = state.guarded.iter().find(|guarded| parts.iter().all(|part| part.digest != **guarded)) {
+        let (tag, digest) = (tag.clone(), facts.name);
+        return Err(Refused::Strips { tag, digest, subject: *subject, lost: *lost });
     }
     let refused = |why: String| {
         let tag = tag.clone();
@@ -281,10 +287,8 @@ fn attachment(facts: &Facts<'_>, tag: &Tag, subject: &Digest) -> Result<Grant, R
 
 /// Refuses parts that a client would fetch from elsewhere.
 fn local(tag: &Tag, manifest: &RawManifest) -> Result<(), Refused> {
-    let Document::Image(image) = manifest.document() else {
-        return Ok(());
-    };
-    match image.layers.iter().chain([&image.config]).find(|part| !part.urls.is_empty()) {
+    let config = manifest.image().map(|image| &image.config);
+    match manifest.parts().iter().chain(config).find(|part| !part.urls.is_empty()) {
         Some(part) => Err(Refused::Elsewhere { tag: tag.clone(), digest: *manifest.digest(), part: part.digest }),
         None => Ok(()),
     }

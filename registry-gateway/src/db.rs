@@ -105,7 +105,18 @@ impl Db {
 
     /// Begins a writing transaction; waits for the one before.
     pub async fn write(&self) -> Result<Write<'static>, DbError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(DbError::at("beginning to write"))
+        let failed = DbError::at("beginning to write");
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            // A full disk makes SQLite end the transaction by itself, and the driver, whose own end of it then fails,
+            // counts one that is open for ever. Such a connection is of no use any more; the next one is new.
+            Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed) => {
+                tracing::warn!("the writing connection lost count of its transactions and is replaced");
+                let lost = self.writer.acquire().await.map_err(DbError::at("beginning to write"))?;
+                lost.close().await.map_err(DbError::at("replacing a connection"))?;
+                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
+            }
+            outcome => outcome.map_err(failed),
+        }
     }
 
     /// Begins a reading transaction: one view of everything, whatever is written meanwhile.

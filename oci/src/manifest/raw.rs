@@ -65,12 +65,28 @@ pub enum ManifestError {
     /// A list and an image at once.
     #[error("manifest has both `manifests` and `layers` or `config`: it could be read as two things")]
     Ambiguous,
+    /// A member that some readers take for another one.
+    #[error("manifest has a member `{0}`, which some readers take for the one in the usual case")]
+    Case(String),
     /// An index without children list, or an image without layers.
     #[error("manifest of type `{0}` lacks what that type must have")]
     Shape(String),
     /// Too many layers or children.
     #[error("manifest lists {0} parts, more than {1}")]
     TooManyParts(usize, usize),
+}
+
+/// The members that decide what a manifest is, as every reader of JSON by structs spells them.
+const MEMBERS: [&str; 8] =
+    ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"];
+
+/// Go reads `Layers` as `layers`, and the last of the two counts; everybody else passes it over.
+#[expect(clippy::zero_sized_map_values, reason = "only the keys are looked at, and JSON gives no set of them")]
+fn member_in_another_case(bytes: &[u8]) -> Result<Option<String>, JsonError> {
+    let members: BTreeMap<String, serde::de::IgnoredAny> = json::parse_strict(bytes)?;
+    let is_other =
+        |name: &String| MEMBERS.iter().any(|known| *known != name.as_str() && known.eq_ignore_ascii_case(name));
+    Ok(members.into_keys().find(is_other))
 }
 
 /// Only what decides how the rest is read.
@@ -101,6 +117,9 @@ impl RawManifest {
             return Err(ManifestError::TooLarge(bytes.len()));
         }
         let probe: Probe = json::parse_strict(&bytes)?;
+        if let Some(member) = member_in_another_case(&bytes)? {
+            return Err(ManifestError::Case(member));
+        }
         if probe.schema_version != 2 {
             return Err(ManifestError::SchemaVersion(probe.schema_version));
         }
@@ -198,6 +217,14 @@ impl RawManifest {
         match &self.document {
             Document::Image(_) => None,
             Document::Index(index) => Some(index),
+        }
+    }
+
+    /// What it lists: the layers of an image, the children of an index.
+    pub fn parts(&self) -> &[Descriptor] {
+        match &self.document {
+            Document::Image(image) => &image.layers,
+            Document::Index(index) => &index.manifests,
         }
     }
 

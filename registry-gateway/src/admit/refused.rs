@@ -79,6 +79,20 @@ pub enum Refused {
         /// What does not fit.
         why: String,
     },
+    /// A signature list that lacks what the present one has, of something pinned.
+    #[error(
+        "tag `{tag}` is not granted: {digest} lacks {lost}, which is here and belongs to {subject}, and that is pinned: to what is pinned, signatures are only added"
+    )]
+    Strips {
+        /// Which tag.
+        tag: Tag,
+        /// What was pushed.
+        digest: Digest,
+        /// What is signed.
+        subject: Digest,
+        /// What would be lost.
+        lost: Digest,
+    },
     /// Layers that would be fetched from elsewhere.
     #[error(
         "tag `{tag}` is not granted: part {part} of {digest} is to be fetched from other addresses (`urls`), past all that is verified here"
@@ -137,6 +151,7 @@ impl Refused {
             Self::OtherVersion { .. } => "other-version",
             Self::Regressed { .. } => "regressed",
             Self::NoAttachment { .. } => "no-attachment",
+            Self::Strips { .. } => "strips",
             Self::Elsewhere { .. } => "elsewhere",
             Self::ChildMissing { .. } => "child-missing",
             Self::NoPolicy { .. } => "no-policy",

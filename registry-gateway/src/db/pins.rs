@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use nebh_oci::digest::Digest;
 use nebh_oci::media_type::SIGSTORE_BUNDLE_V03;
 use nebh_oci::names::{Repository, Tag};
+use sqlx::SqliteConnection;
 
 use super::{Db, DbError, Write, column, digest, micros, parsed, timestamp};
 
@@ -151,7 +152,11 @@ pub async fn unpin(tx: &mut Write<'_>, repository: &Repository, name: &str) -> R
 
 /// The pin that holds a manifest in place: its own, that of an index it belongs to (a release holds an image index, which
 /// holds images), or that of what it signs: whoever could delete the signatures of a release would make it worthless.
-pub async fn holding(tx: &mut Write<'_>, repository: &Repository, held: &Digest) -> Result<Option<String>, DbError> {
+pub async fn holding(
+    connection: &mut SqliteConnection,
+    repository: &Repository,
+    held: &Digest,
+) -> Result<Option<String>, DbError> {
     sqlx::query_scalar::<_, String>(
         "WITH RECURSIVE above(digest, depth) AS (\
            SELECT $2, 0 \
@@ -166,7 +171,7 @@ pub async fn holding(tx: &mut Write<'_>, repository: &Repository, held: &Digest)
     .bind(repository.as_str())
     .bind(held.to_string())
     .bind(SIGSTORE_BUNDLE_V03)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(connection)
     .await
     .map_err(DbError::at("looking for a pin"))
 }

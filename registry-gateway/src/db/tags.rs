@@ -2,9 +2,14 @@
 
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
+use nebh_oci::manifest::RawManifest;
 use nebh_oci::names::{Repository, Tag};
+use sqlx::SqliteConnection;
 
+use super::pins::holding;
 use super::{Db, DbError, Write, digest, micros, parsed};
+use crate::retain::TagKind;
+use crate::tag_kind;
 
 /// What holds of one tag at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +20,8 @@ pub struct TagState {
     pub pinned: Option<Digest>,
     /// The counter and digest of the highest channel head ever admitted under it.
     pub head: Option<(u64, Digest)>,
+    /// Signatures that it leads to and that must stay, because what they sign is pinned.
+    pub guarded: Vec<Digest>,
 }
 
 impl Db {
@@ -62,11 +69,7 @@ impl Db {
     }
 }
 
-async fn state(
-    connection: &mut sqlx::SqliteConnection,
-    repository: &Repository,
-    tag: &Tag,
-) -> Result<TagState, DbError> {
+async fn state(connection: &mut SqliteConnection, repository: &Repository, tag: &Tag) -> Result<TagState, DbError> {
     let row = sqlx::query_as::<_, (Option<String>, Option<String>, Option<i64>, Option<String>)>(
         "SELECT (SELECT digest FROM tag WHERE repository = $1 AND name = $2), \
                 (SELECT digest FROM pin WHERE repository = $1 AND name = $2), \
@@ -75,7 +78,7 @@ async fn state(
     )
     .bind(repository.as_str())
     .bind(tag.as_str())
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await
     .map_err(DbError::at("looking up a tag"))?;
     let (present, pinned, counter, head) = row;
@@ -83,11 +86,25 @@ async fn state(
         (Some(counter), Some(head)) => Some((super::size(counter), digest(&head)?)),
         _ => None,
     };
-    Ok(TagState {
-        present: present.as_deref().map(digest).transpose()?,
-        pinned: pinned.as_deref().map(digest).transpose()?,
-        head,
-    })
+    let present = present.as_deref().map(digest).transpose()?;
+    let guarded = match (tag_kind(tag.as_str()), present) {
+        (TagKind::Attached(subject), Some(present)) if holding(connection, repository, &subject).await?.is_some() => {
+            signatures(connection, &present).await?
+        }
+        _ => Vec::new(),
+    };
+    Ok(TagState { present, pinned: pinned.as_deref().map(digest).transpose()?, head, guarded })
+}
+
+/// The layers of a manifest, or its children if it is a list.
+async fn signatures(connection: &mut SqliteConnection, name: &Digest) -> Result<Vec<Digest>, DbError> {
+    let bytes = sqlx::query_scalar::<_, Vec<u8>>("SELECT bytes FROM manifest_bytes WHERE digest = $1")
+        .bind(name.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(DbError::at("looking up a manifest"))?;
+    let manifest = bytes.and_then(|bytes| RawManifest::parse(bytes, None).ok());
+    Ok(manifest.map(|manifest| manifest.parts().iter().map(|part| part.digest).collect()).unwrap_or_default())
 }
 
 /// What holds of a tag inside a writing transaction: nobody can change it until the commit.
@@ -186,7 +203,7 @@ pub async fn dropped(tx: &mut Write<'_>, repository: &Repository, tag: &Tag) -> 
 
 /// One page of the names of all repositories, inside a transaction.
 pub async fn repository_names(
-    connection: &mut sqlx::SqliteConnection,
+    connection: &mut SqliteConnection,
     after: &str,
     limit: u32,
 ) -> Result<Vec<String>, DbError> {

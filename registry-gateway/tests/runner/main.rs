@@ -9,8 +9,11 @@
 mod admission;
 mod attacks;
 mod commands;
+mod disk_full;
 mod durability;
+mod hostile_content;
 mod hostile_http;
+mod hostile_trust;
 mod protocol;
 mod retention;
 mod revocation;

@@ -74,7 +74,10 @@ impl Server {
     }
 
     pub(crate) async fn with(settings: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with_in(settings, tempfile::tempdir().unwrap()).await
+    }
+
+    pub(crate) async fn with_in(settings: &str, folder: tempfile::TempDir) -> Self {
         let keys = write_keys(folder.path());
         let settings = Settings::parse("gateway.yaml", settings, folder.path(), Path::new("state")).unwrap();
         Self::open(settings, folder, keys).await
