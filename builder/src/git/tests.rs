@@ -261,7 +261,6 @@ fn programs_of_every_configuration_key_are_dead() {
         ("remote.evil.promisor", "true"),
         ("remote.evil.url", &format!("ext::{evil}")),
         ("remote.evil.uploadpack", evil),
-        ("remote.evil.vcs", "ext"),
     ] {
         repository.git(&["config", key, value]);
     }
