@@ -81,7 +81,7 @@ impl Request {
 
 /// A signed index (Debian's `InRelease`) as it was when the lock was made.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LockedSuite {
     /// Its name on the mirror.
     pub suite: Suite,

@@ -126,6 +126,7 @@ fn malformed_locks_are_refused() {
         ("architecture = \"amd64\", suite", "architecture = \"arm64\", suite", "is for `arm64`"),
         ("name = \"serde\"", "name = \"../serde\"", "malformed"),
         ("[rust]\n", "[rust]\nextra = 1\n", "not a lock"),
+        ("[[suites]]\n", "[[suites]]\nextra = 1\n", "not a lock"),
     ] {
         assert!(text.contains(from), "{from}");
         let error = Lock::parse("buildspec.lock", &text.replace(from, to)).unwrap_err().to_string();

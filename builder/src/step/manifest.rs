@@ -32,6 +32,14 @@ pub(super) enum ManifestError {
         #[source]
         cause: Box<toml::de::Error>,
     },
+    /// It says where crates come from, which the lock does.
+    #[error("`{path}` sets `{key}`: crates come from the lock, by the digests of `Cargo.lock`; take it out")]
+    OwnCrates {
+        /// The file.
+        path: String,
+        /// The field.
+        key: &'static str,
+    },
     /// It cannot be written back.
     #[error("`{path}` cannot be written")]
     Write {
@@ -58,6 +66,9 @@ pub(super) fn skeleton(paths: &BTreeSet<&str>, texts: &BTreeMap<String, String>)
         if path == "Cargo.toml" || path.ends_with("/Cargo.toml") {
             manifests.insert(path.clone(), parse(path, text)?);
         } else if path != "Cargo.lock" {
+            if let Some(key) = crates_of_its_own(path, &parse(path, text)?) {
+                return Err(ManifestError::OwnCrates { path: path.clone(), key });
+            }
             files.insert(path.clone(), text.clone());
         }
     }
@@ -95,6 +106,14 @@ fn parse(path: &str, text: &str) -> Result<Table, ManifestError> {
 
 fn write(path: &str, table: &Table) -> Result<String, ManifestError> {
     toml::to_string(table).map_err(|cause| ManifestError::Write { path: path.to_owned(), cause })
+}
+
+/// What in cargo's settings of the project puts other crates in the place of the locked ones. A folder of crates says
+/// itself what their digests are, so `Cargo.lock` would agree, and the bill of materials name what was never compiled.
+/// Settings in deeper folders are not read where cargo runs.
+fn crates_of_its_own(path: &str, settings: &Table) -> Option<&'static str> {
+    let is_read = matches!(path, ".cargo/config" | ".cargo/config.toml");
+    ["source", "paths", "include"].into_iter().find(|key| is_read && settings.contains_key(*key))
 }
 
 fn package_name(manifest: &Table) -> Option<String> {

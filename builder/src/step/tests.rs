@@ -99,6 +99,24 @@ fn version_that_a_dependency_asks_for_is_kept() {
 }
 
 #[test]
+fn project_that_puts_its_own_crates_in_the_place_of_the_locked_ones_is_refused() {
+    let with =
+        |path: &str, text: &str| skeleton(&BTreeSet::new(), &texts(&[("Cargo.toml", "[workspace]\n"), (path, text)]));
+    for (text, key) in [
+        ("[source.crates-io]\nreplace-with = \"mine\"\n[source.mine]\ndirectory = \"mine\"\n", "source"),
+        ("paths = [\"mine/serde\"]\n", "paths"),
+        ("include = \"more.toml\"\n", "include"),
+    ] {
+        for path in [".cargo/config.toml", ".cargo/config"] {
+            let error = with(path, text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{path}` sets `{key}`: crates come from the lock")), "{error}");
+        }
+        with("deeper/.cargo/config.toml", text).unwrap();
+    }
+    with(".cargo/config.toml", "[build]\nrustflags = []\n").unwrap();
+}
+
+#[test]
 fn only_manifests_locks_and_cargo_settings_are_wanted() {
     for path in ["Cargo.toml", "a/Cargo.toml", "Cargo.lock", ".cargo/config.toml", "a/.cargo/config"] {
         assert!(is_wanted(path), "{path}");
