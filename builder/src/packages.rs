@@ -51,7 +51,7 @@ pub struct Packages<'a> {
     pub events: &'a Events,
 }
 
-/// Layers made at the same time, where there are as many CPUs: each may hold a quarter of a gigabyte of small files.
+/// Layers made at the same time, where there are as many CPUs: each may hold 64 MiB of small files.
 const LAYERS_AT_ONCE: usize = 4;
 
 /// Folders of a toolchain's root that the sandbox mounts something onto.
