@@ -22,6 +22,20 @@ use ground::{Ground, Kind};
 
 use crate::support::Server;
 
+/// Bound on waiting for what comes within moments: only a hang reaches it, on however busy a machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Pause between two looks.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(25);
+
+/// Waits until something is so; what did not come is told by `what`.
+fn waits(mut until: impl FnMut() -> bool, what: impl FnOnce() -> String) {
+    let end = Instant::now() + PATIENCE;
+    while !until() {
+        assert!(Instant::now() < end, "{}", what());
+        std::thread::sleep(LOOK_AGAIN_AFTER);
+    }
+}
+
 /// What a story asks of the processes that it starts.
 pub(crate) struct Asking {
     folder: tempfile::TempDir,

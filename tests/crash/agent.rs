@@ -4,10 +4,12 @@
 //! A scene brings the agent to a record: a switch, a release that dies on probation, other data, a release that cannot be
 //! prepared, a program that dies when nothing is on its way. What comes last leaves payments in left timelines.
 
+use std::time::Instant;
+
 use nebh_deployer::machine::Record;
 
 use super::ground::{Ground, Kind};
-use super::{Asking, Table};
+use super::{Asking, LOOK_AGAIN_AFTER, PATIENCE, Table};
 use crate::support::shop::{Payer, Plan, RELEASE, Shop, done};
 
 /// What happens around a point.
@@ -81,9 +83,7 @@ const WITH_THE_POWER: [(Scene, &[&str]); 3] = [
 
 /// Reads 1 and 2, writes 2: what 1.0.0 and 2.0.0 cannot read.
 const NEXT_SCHEMA: &str = "writes: 2, reads: [1, 2]";
-/// Looks, 25 ms apart, for a death that has to come.
-const LOOKS_MAX: u32 = 1200;
-/// Looks for one that may need a second cause.
+/// Looks for a death that may need a second cause.
 const LOOKS: u32 = 200;
 
 struct Story {
@@ -281,13 +281,16 @@ impl Story {
             if self.shop.agent_ended() {
                 return true;
             }
-            std::thread::sleep(std::time::Duration::from_millis(25));
+            std::thread::sleep(LOOK_AGAIN_AFTER);
         }
         false
     }
 
     fn dies(&mut self, point: &str, said: &str) {
-        assert!(self.ends_within(LOOKS_MAX), "{point} was never reached: {said}\n{}", self.shop.agent_output());
+        let end = Instant::now() + PATIENCE;
+        while !self.ends_within(1) {
+            assert!(Instant::now() < end, "{point} was never reached: {said}\n{}", self.shop.agent_output());
+        }
         assert!(self.asking.is_hit(), "{point}: the agent ended, but not there\n{}", self.shop.agent_output());
         self.shop.kill_agent();
     }

@@ -1,11 +1,8 @@
 //! The entrance, killed at every order of its agent and on the way of a connection. Its agent starts it again, it comes back
 //! as it was, no request is answered twice, and who was connected sees a plain end and not a half answer.
 
-use super::{Asking, Table};
+use super::{Asking, Table, waits};
 use crate::support::shop::{Shop, done};
-
-/// Looks, 25 ms apart, for what has to come.
-const LOOKS_MAX: u32 = 1200;
 
 /// Kills at every point of the entrance.
 pub(super) fn story(table: &Table, points: &[String]) {
@@ -64,14 +61,4 @@ fn act(shop: &mut Shop, asking: &Asking, point: &str) -> String {
         "entrance-accepted" | "entrance-joined" | "entrance-asked" | "entrance-answered" => String::new(),
         point => panic!("no scene comes by the entrance's point {point}"),
     }
-}
-
-fn waits(mut until: impl FnMut() -> bool, what: impl FnOnce() -> String) {
-    for _ in 0..LOOKS_MAX {
-        if until() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(25));
-    }
-    panic!("{}", what());
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Asking, Table};
+use super::{Asking, Table, waits};
 use crate::support::forge::Forge;
 use crate::support::{Server, Site, client, listens, succeed};
 
@@ -13,9 +13,6 @@ const REPOSITORY: &str = "shop/site";
 /// Points that one build passes several times: it is killed at each pass.
 const REPEATED: [&str; 6] =
     ["blob-pushed", "signature-pushed", "attestation-pushed", "manifest-pushed", "tag-pushed", "release-part-pushed"];
-/// Looks, 25 ms apart, for what has to come.
-const LOOKS_MAX: u32 = 2400;
-
 struct Story {
     site: Site,
     forge: Forge,
@@ -96,13 +93,13 @@ impl Story {
 
     /// Tells again and again, as a forge does, until it is known which build it is.
     fn heard(&self, version: &str) -> String {
-        for _ in 0..LOOKS_MAX {
-            if let Some(build) = self.told(version).as_ref().and_then(|said| said["build"].as_str()) {
-                return build.to_owned();
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
-        panic!("delivery of {version} leads to no build: {}", self.output());
+        let mut build = None;
+        let mut asked = || {
+            build = self.told(version).as_ref().and_then(|said| said["build"].as_str()).map(str::to_owned);
+            build.is_some()
+        };
+        waits(&mut asked, || format!("delivery of {version} leads to no build: {}", self.output()));
+        build.expect("a build")
     }
 
     fn output(&self) -> String {
@@ -120,19 +117,12 @@ impl Story {
 
     /// Waits until the build is at its end, and that is a good one.
     fn ended(&mut self, version: &str, id: &str) {
-        for _ in 0..LOOKS_MAX {
-            let build = self.build(id);
-            match build["state"].as_str() {
-                Some("done") => {
-                    let commit = build["commit"].as_str().expect("a commit");
-                    self.tags.extend([version.to_owned(), commit[..12].to_owned()]);
-                    return;
-                }
-                Some("failed") => panic!("{version}: {build}\n{}", self.output()),
-                _ => std::thread::sleep(std::time::Duration::from_millis(25)),
-            }
-        }
-        panic!("{version}: the build has no end\n{}", self.output());
+        let at_end = |build: &Value| build["state"] == "done" || build["state"] == "failed";
+        waits(|| at_end(&self.build(id)), || format!("{version}: the build has no end\n{}", self.output()));
+        let build = self.build(id);
+        assert_eq!(build["state"], "done", "{version}: {build}\n{}", self.output());
+        let commit = build["commit"].as_str().expect("a commit");
+        self.tags.extend([version.to_owned(), commit[..12].to_owned()]);
     }
 
     /// How much is attached to the image and to the release of a version.
@@ -180,19 +170,11 @@ impl Story {
 
     /// Waits for the death, or for the end of a build that does not come by.
     fn dies_or(&mut self, version: &str, taken: bool) -> bool {
-        for _ in 0..LOOKS_MAX {
-            if self.asking.is_hit() {
-                return self.gone();
-            }
-            let done = |story: &Self| story.listed_of(version).iter().any(|build| build["state"] == "done");
-            if taken && done(self) {
-                // The last row may be written, and its death not have come yet.
-                std::thread::sleep(std::time::Duration::from_millis(200));
-                return self.asking.is_hit() && self.gone();
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
-        panic!("{version}: neither death nor end\n{}", self.output());
+        let done = || taken && self.listed_of(version).iter().any(|build| build["state"] == "done");
+        waits(|| self.asking.is_hit() || done(), || format!("{version}: neither death nor end\n{}", self.output()));
+        // The last row may be written, and its death not have come yet.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        self.asking.is_hit() && self.gone()
     }
 
     /// Waits until the killed service has ended.
@@ -223,13 +205,9 @@ impl Story {
 
     /// Waits for the build of a delivery that nobody sends again.
     fn built_unasked(&self, version: &str) {
-        for _ in 0..LOOKS_MAX {
-            if self.listed_of(version).iter().any(|build| build["state"] == "done" || build["state"] == "failed") {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
-        panic!("{version}: the delivery is lost\n{}", self.output());
+        let at_end = |build: &Value| build["state"] == "done" || build["state"] == "failed";
+        let built = || self.listed_of(version).iter().any(at_end);
+        waits(built, || format!("{version}: the delivery is lost\n{}", self.output()));
     }
 
     /// One build of it, done; every tag, and no other; as much attached as without a death; the channel counted once.
@@ -254,24 +232,13 @@ impl Story {
         self.number += 1;
         self.asking.ask(point);
         let taken = self.told(&version).is_some();
-        for _ in 0..LOOKS_MAX {
-            if self.asking.is_hit() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
-        self.asking.died(point, None);
+        waits(|| self.asking.is_hit(), || format!("{point} was never reached\n{}", self.output()));
         self.gone();
         self.start();
-        for _ in 0..LOOKS_MAX {
-            let answer = self.told(&version).expect("an answer");
-            if answer.to_string().contains("the repository has no") {
-                assert!(self.listed_of(&version).is_empty(), "{point}: built");
-                return if taken { "ignored" } else { "ignored, the forge had no answer" }.to_owned();
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
-        }
-        panic!("{point}: a delivery without a reference is never ignored\n{}", self.output());
+        let ignored = || self.told(&version).is_some_and(|said| said.to_string().contains("the repository has no"));
+        waits(ignored, || format!("{point}: a delivery without a reference is never ignored\n{}", self.output()));
+        assert!(self.listed_of(&version).is_empty(), "{point}: built");
+        if taken { "ignored" } else { "ignored, the forge had no answer" }.to_owned()
     }
 
     /// The service is asked to end while it builds.
@@ -280,9 +247,7 @@ impl Story {
         self.site.kill_gateway();
         let version = self.push();
         let build = self.heard(&version);
-        while self.build(&build)["state"] != "running" {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        waits(|| self.build(&build)["state"] == "running", || format!("{version}: never begun\n{}", self.output()));
         self.asking.ask(point);
         if let Some(mut service) = self.service.take() {
             service.stop();
