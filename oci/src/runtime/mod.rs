@@ -23,9 +23,8 @@ pub use call::RuntimeError;
 pub use driver::{Container, ContainerState, ContainerStatus, ExecOutput, Runtime, Stdio};
 pub use probe::{ProbeError, RuntimeKind};
 pub use process::{ExitReason, OutputLine, Stream};
-pub use spec::{
-    BundleSpec, CallProfile, IdMap, Limits, Mount, MountKind, NetworkMode, SpecError, UserNamespace, runtime_document,
-};
+pub use seccomp::CallProfile;
+pub use spec::{BundleSpec, IdMap, Limits, Mount, MountKind, NetworkMode, SpecError, UserNamespace, runtime_document};
 
 #[cfg(test)]
 mod tests;

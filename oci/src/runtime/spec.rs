@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime as rt;
 
 use super::masks::{MASKED, READ_ONLY};
-use super::seccomp;
+use super::seccomp::{self, CallProfile};
 
 /// The runtime-spec version whose fields are used; old enough for every runc 1.x and crun 1.x.
 const RUNTIME_SPEC_VERSION: &str = "1.0.2";
@@ -79,15 +79,6 @@ impl BundleSpec {
             calls: CallProfile::Service,
         }
     }
-}
-
-/// Which system calls a container may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallProfile {
-    /// What programs need.
-    Service,
-    /// Less: nothing that leaves set-id files behind, nothing that looks into other processes.
-    Build,
 }
 
 /// One more mount of a container.
