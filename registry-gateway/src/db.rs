@@ -10,15 +10,20 @@ pub mod dropped;
 pub mod events;
 pub mod manifests;
 pub mod pins;
+mod remembered;
 pub mod retention;
 pub mod tags;
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+use remembered::{Remembered, Turn};
 
 /// Connections for reading. Each is a thread and a page cache; reads take microseconds.
 const READERS: u32 = 4;
@@ -70,13 +75,32 @@ impl DbError {
 }
 
 /// A writing transaction. Dropped without a commit, it changes nothing.
-pub type Write<'a> = Transaction<'a, Sqlite>;
+#[derive(Debug)]
+pub struct Write<'a> {
+    tx: Transaction<'a, Sqlite>,
+    turn: Turn,
+}
+
+impl Deref for Write<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Write<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+}
 
 /// The two pools.
 #[derive(Clone, Debug)]
 pub struct Db {
     writer: SqlitePool,
     reader: SqlitePool,
+    remembered: Arc<Remembered>,
 }
 
 impl Db {
@@ -100,23 +124,24 @@ impl Db {
             .connect_with(options.read_only(true))
             .await
             .map_err(DbError::at("opening"))?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, remembered: Arc::default() })
     }
 
     /// Begins a writing transaction; waits for the one before.
     pub async fn write(&self) -> Result<Write<'static>, DbError> {
         let failed = DbError::at("beginning to write");
-        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+        let tx = match self.writer.begin_with("BEGIN IMMEDIATE").await {
             // A full disk makes SQLite end the transaction by itself, and the driver, whose own end of it then fails,
             // counts one that is open for ever. Such a connection is of no use any more; the next one is new.
             Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed) => {
                 tracing::warn!("the writing connection lost count of its transactions and is replaced");
                 let lost = self.writer.acquire().await.map_err(DbError::at("beginning to write"))?;
                 lost.close().await.map_err(DbError::at("replacing a connection"))?;
-                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
+                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?
             }
-            outcome => outcome.map_err(failed),
-        }
+            outcome => outcome.map_err(failed)?,
+        };
+        Ok(Write { tx, turn: self.remembered.begin() })
     }
 
     /// Begins a reading transaction: one view of everything, whatever is written meanwhile.
@@ -138,7 +163,11 @@ impl Db {
 
 /// Makes a transaction durable.
 pub async fn commit(tx: Write<'_>) -> Result<(), DbError> {
-    tx.commit().await.map_err(DbError::at("committing"))
+    let Write { tx, mut turn } = tx;
+    turn.ending = true;
+    tx.commit().await.map_err(DbError::at("committing"))?;
+    turn.ending = false;
+    Ok(())
 }
 
 /// A time as it stands in the database.

@@ -121,17 +121,33 @@ macro_rules! by_name {
 impl Db {
     /// A live manifest.
     pub async fn manifest(&self, repository: &Repository, name: &Name) -> Result<Option<StoredManifest>, DbError> {
+        let quiet = self.remembered.quiet();
+        if let Some(found) = quiet.and_then(|quiet| self.remembered.manifest(quiet, repository, name)) {
+            return Ok(Some(found));
+        }
         let sql = by_name!(
             "manifest_bytes.bytes FROM manifest JOIN manifest_bytes ON manifest_bytes.digest = manifest.digest"
         );
         let row: Option<BytesRow> = self.by_name(sql, repository, name).await?;
-        row.map(stored).transpose()
+        let found = row.map(stored).transpose()?;
+        if let (Some(quiet), Some(found)) = (quiet, &found) {
+            self.remembered.keep_manifest(quiet, repository, name, found);
+        }
+        Ok(found)
     }
 
     /// Whether a live manifest is there, without its bytes.
     pub async fn manifest_head(&self, repository: &Repository, name: &Name) -> Result<Option<ManifestHead>, DbError> {
+        let quiet = self.remembered.quiet();
+        if let Some(found) = quiet.and_then(|quiet| self.remembered.head(quiet, repository, name)) {
+            return Ok(Some(found));
+        }
         let row: Option<HeadRow> = self.by_name(by_name!("manifest.size FROM manifest"), repository, name).await?;
-        row.map(head).transpose()
+        let found = row.map(head).transpose()?;
+        if let (Some(quiet), Some(found)) = (quiet, &found) {
+            self.remembered.keep_head(quiet, repository, name, found);
+        }
+        Ok(found)
     }
 
     async fn by_name<R>(&self, sql: &'static str, repository: &Repository, name: &Name) -> Result<Option<R>, DbError>

@@ -341,6 +341,40 @@ async fn orders_without_a_json_type_are_refused() {
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
 
+/// What is remembered of lookups must never outlive a write, however many look meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn tag_that_moves_under_many_readers_is_never_seen_old_after_its_201() {
+    let server = Server::start().await;
+    let (one, two) = (image("one"), image("two"));
+    server.push_image(OPEN, "one").await;
+    server.push_image(OPEN, "two").await;
+    let path = format!("/v2/{OPEN}/manifests/v1");
+    let moves = async {
+        for to in [&one, &two].into_iter().cycle().take(60) {
+            assert_eq!(server.put(OPEN, "v1", to).await.status(), StatusCode::CREATED);
+            let head = server.send(Method::HEAD, &path, &[], "").await;
+            assert_eq!(head.headers()["docker-content-digest"].to_str().unwrap(), to.digest().to_string());
+            assert_eq!(server.get(&path).await.bytes().await.unwrap(), to.bytes());
+        }
+        assert_eq!(server.send(Method::DELETE, &path, &[], "").await.status(), StatusCode::ACCEPTED);
+        assert_eq!(server.send(Method::HEAD, &path, &[], "").await.status(), StatusCode::NOT_FOUND);
+        assert_eq!(server.get(&path).await.status(), StatusCode::NOT_FOUND);
+    };
+    let reads = futures_util::future::join_all((0..4).map(|nth| {
+        let (server, path) = (&server, &path);
+        let method = if nth % 2 == 0 { Method::GET } else { Method::HEAD };
+        async move {
+            loop {
+                drop(server.send(method.clone(), path, &[], "").await.bytes().await);
+            }
+        }
+    }));
+    tokio::select! {
+        () = moves => {}
+        _ = reads => {}
+    }
+}
+
 #[tokio::test]
 async fn two_pushes_of_one_tag_at_once_leave_one_of_the_two() {
     let server = Server::start().await;
