@@ -16,8 +16,11 @@ use nebh_trust::release::ReleaseSpec;
 
 use super::pages;
 
+/// Reads one kind of file, or says what is wrong with it.
+type Parser = fn(&str) -> Result<(), String>;
+
 /// Names of the kinds, as they stand behind the fence, and the parser of each.
-const KINDS: &[(&str, fn(&str) -> Result<(), String>)] = &[
+const KINDS: &[(&str, Parser)] = &[
     ("buildspec.yaml", |text| Buildspec::parse("buildspec.yaml", text).map(drop).map_err(|error| error.to_string())),
     ("release.yaml", |text| ReleaseSpec::parse("release.yaml", text).map(drop).map_err(|error| error.to_string())),
     ("trust.yaml", policy),
