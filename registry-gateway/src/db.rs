@@ -206,3 +206,19 @@ pub(crate) fn as_text<S: serde::Serializer>(at: &Option<Timestamp>, serializer: 
         None => serializer.serialize_none(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn transaction_that_the_database_ended_by_itself_does_not_end_the_gateway() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&folder.path().join("db")).await.unwrap();
+        // What a full disk does.
+        let mut tx = db.write().await.unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *tx).await.unwrap();
+        drop(tx);
+        commit(db.write().await.unwrap()).await.unwrap();
+    }
+}

@@ -17,6 +17,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use nebh_trust::channel::Floor;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
 use tokio::sync::watch;
 
 mod rows;
@@ -75,6 +76,18 @@ impl Queue {
     /// Wakes at every change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, QueueError> {
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            // A full disk makes SQLite end a transaction by itself, and the driver, whose own end of it then fails, counts
+            // one that is open for ever. The next connection is new.
+            Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed) => {
+                self.writer.acquire().await?.close().await?;
+                Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     fn changed(&self) {
@@ -155,7 +168,7 @@ impl Queue {
         destination: &str,
         now: Timestamp,
     ) -> Result<BuildId, QueueError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         let fresh = uuid::Uuid::now_v7().to_string();
         let (id,): (String,) = sqlx::query_as(
             "INSERT INTO builds (id, project, reference, commit_id, destination, state, attempt, created) \
@@ -228,7 +241,7 @@ impl Queue {
     /// Puts back what an ended service left running: builds whose lease ends by `lease`. A build that used up its
     /// attempts fails instead. Returns how many were put back or failed.
     pub async fn recover(&self, lease: Timestamp, now: Timestamp) -> Result<u64, QueueError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         let failed = sqlx::query(
             "UPDATE builds SET state = 'failed', finished = $1, lease_until = NULL, \
              failure = 'the service ended during each of ' || attempt || ' attempts' \
@@ -294,7 +307,7 @@ impl Queue {
 
     /// Appends events of a build in one transaction. Beyond [`EVENTS_MAX`] nothing more is kept.
     pub async fn append(&self, build: &BuildId, events: &[(Timestamp, String)]) -> Result<(), QueueError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         for (at, body) in events {
             sqlx::query(
                 "INSERT INTO events (build, seq, at, body) SELECT $1, n, $2, $3 \

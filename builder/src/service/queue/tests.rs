@@ -29,6 +29,16 @@ async fn enqueued(queue: &Queue, id: &str, commit: &str) -> BuildId {
 }
 
 #[tokio::test]
+async fn transaction_that_the_database_ended_by_itself_does_not_end_the_queue() {
+    let (_dir, queue) = queue().await;
+    // What a full disk does.
+    let mut transaction = queue.begin().await.unwrap();
+    sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+    drop(transaction);
+    enqueued(&queue, "d1", "c1").await;
+}
+
+#[tokio::test]
 async fn replayed_delivery_is_found_in_the_ledger_and_builds_nothing_more() {
     let (_dir, queue) = queue().await;
     let build = enqueued(&queue, "d1", "c1").await;
