@@ -142,7 +142,7 @@ fn short_run(target: &Target) -> Result<(), String> {
 
 #[test]
 fn every_seed_and_what_is_near_it_holds_what_must_hold() {
-    let findings: Vec<String> = TARGETS.iter().flat_map(|target| short_run(target).err()).collect();
+    let findings: Vec<String> = TARGETS.iter().filter_map(|target| short_run(target).err()).collect();
     assert!(findings.is_empty(), "{} targets fell:\n{}", findings.len(), findings.join("\n"));
 }
 

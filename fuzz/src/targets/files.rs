@@ -29,7 +29,8 @@ pub(crate) fn buildspec(bytes: &[u8]) {
     match Buildspec::parse("some.file", text) {
         Err(failure) => said(&failure),
         Ok(spec) => {
-            assert_eq!(Request::of(&spec), Request::of(&Buildspec::parse("some.file", text).expect("as before")))
+            let again = Buildspec::parse("some.file", text).expect("as before");
+            assert_eq!(Request::of(&spec), Request::of(&again));
         }
     }
 }
