@@ -1,12 +1,19 @@
 //! The agent's side of the control socket.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::wire::{Answer, GateStats, Port, Request};
+
+/// How long a request waits for an entrance that was killed: its keeper brings it back within a second, and no release
+/// and no way back is to fail on account of that.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+/// Pause between two tries.
+const BACK_LOOK: Duration = Duration::from_millis(20);
 
 /// Why the entrance did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -83,17 +90,22 @@ impl Entrance {
         self.done(Request::Close { gate: gate.to_owned() }).await
     }
 
-    /// Process id and the figures of every gate.
+    /// Process id and the figures of every gate; fails at once if no entrance answers.
     pub async fn stats(&self) -> Result<(u32, Vec<GateStats>), EntranceError> {
-        match self.ask(&Request::Stats).await? {
-            Answer::Stats { pid, gates } => Ok((pid, gates)),
-            other => Err(odd(&other)),
-        }
+        figures(self.ask_once(&Request::Stats).await?)
+    }
+
+    /// The same, from an entrance that may be on its way back.
+    pub async fn stats_soon(&self) -> Result<(u32, Vec<GateStats>), EntranceError> {
+        figures(self.ask(&Request::Stats).await?)
     }
 
     /// Ends the entrance.
     pub async fn stop(&self) -> Result<(), EntranceError> {
-        self.done(Request::Stop).await
+        match self.ask_once(&Request::Stop).await? {
+            Answer::Done => Ok(()),
+            other => Err(odd(&other)),
+        }
     }
 
     async fn done(&self, request: Request) -> Result<(), EntranceError> {
@@ -103,7 +115,20 @@ impl Entrance {
         }
     }
 
+    /// Every request says how it shall be, so asking twice does no harm.
     async fn ask(&self, request: &Request) -> Result<Answer, EntranceError> {
+        let until = Instant::now() + BACK_WITHIN;
+        loop {
+            match self.ask_once(request).await {
+                Err(EntranceError::Away { cause, .. }) if is_gone(&cause) && Instant::now() < until => {
+                    tokio::time::sleep(BACK_LOOK).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask_once(&self, request: &Request) -> Result<Answer, EntranceError> {
         let answer =
             self.exchange(request).await.map_err(|cause| EntranceError::Away { socket: self.socket.clone(), cause })?;
         match answer {
@@ -124,6 +149,19 @@ impl Entrance {
         }
         Ok(serde_json::from_str(&line)?)
     }
+}
+
+fn figures(answer: Answer) -> Result<(u32, Vec<GateStats>), EntranceError> {
+    match answer {
+        Answer::Stats { pid, gates } => Ok((pid, gates)),
+        other => Err(odd(&other)),
+    }
+}
+
+/// True if nobody was there, or went away before the answer.
+fn is_gone(cause: &std::io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    matches!(cause.kind(), NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof)
 }
 
 fn odd(answer: &Answer) -> EntranceError {

@@ -223,6 +223,21 @@ async fn a_switch_under_load_of_kept_connections_loses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_an_entrance_that_is_on_its_way_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (entrance, port) = (Entrance::at(folder.path()), Port { listen: free_port(), port: 8080 });
+    let asking = entrance.clone();
+    let asked = tokio::spawn(async move { asking.open("shop/api", &[port]).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!asked.is_finished(), "an entrance that is away for a moment is no failure");
+    assert!(entrance.stats().await.is_err(), "its keeper is told at once");
+    let (task, _) = Running::serve(folder.path()).await;
+    asked.await.unwrap().unwrap();
+    entrance.stop().await.unwrap();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_entrance_comes_back_with_its_ports_held_gates_and_routes() {
     let Some(one) = Program::start("one", false) else { return };
     let (running, entrance) = Running::start().await;

@@ -16,7 +16,7 @@ use super::node::Parts;
 use super::prepare::blocking;
 use super::{Head, Host, Progress, disk, trouble};
 use crate::container::{Exit, Run};
-use crate::entrance::{Entrance, EntranceError, Port};
+use crate::entrance::Port;
 use crate::machine::{Effect, Event, GenerationId, Loss, ReleaseRef, SnapshotFacts, Trouble, TroubleKind};
 use crate::netns::Namespace;
 use crate::probe::{Subject, measure};
@@ -24,9 +24,6 @@ use crate::settings::AppSettings;
 
 /// Letters of an application's name that stand in its containers' ids, which may have 96 in all.
 const STEM_LETTERS_MAX: usize = 40;
-/// How often an entrance that does not answer is asked to open the ports, and the pause: a dead one is back in less.
-const OPEN_TRIES: u32 = 100;
-const OPEN_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// One application of this node.
 pub struct LocalHost {
@@ -55,7 +52,7 @@ impl LocalHost {
         })?;
         let gate = app.name.to_string();
         let ports: Vec<Port> = app.ports.iter().map(|(port, listen)| Port { listen: *listen, port: *port }).collect();
-        opened(&node.entrance, &gate, &ports).await.map_err(|error| {
+        node.entrance.open(&gate, &ports).await.map_err(|error| {
             Failure::new(ExitCode::Failed, format!("cannot open the ports of `{gate}`"))
                 .because(&error)
                 .next("see which program listens there:  ss -ltnp")
@@ -86,7 +83,7 @@ impl LocalHost {
     }
 
     pub(super) async fn failed_so_far(&self) -> Result<u64, Trouble> {
-        let (_, gates) = self.node.entrance.stats().await.map_err(|error| trouble::failed(&error))?;
+        let (_, gates) = self.node.entrance.stats_soon().await.map_err(|error| trouble::failed(&error))?;
         Ok(gates.iter().find(|gate| gate.gate == self.gate).map_or(0, |gate| gate.failed))
     }
 
@@ -253,17 +250,6 @@ impl Host for LocalHost {
         })
         .await
     }
-}
-
-/// Opens the ports; an entrance that just died is waited for, since its keeper starts it again.
-async fn opened(entrance: &Entrance, gate: &str, ports: &[Port]) -> Result<(), EntranceError> {
-    for _ in 0..OPEN_TRIES {
-        match entrance.open(gate, ports).await {
-            Err(EntranceError::Away { .. }) => tokio::time::sleep(OPEN_AGAIN_AFTER).await,
-            done => return done,
-        }
-    }
-    entrance.open(gate, ports).await
 }
 
 fn lost(exit: Option<Exit>) -> Loss {
