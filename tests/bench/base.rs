@@ -225,5 +225,12 @@ fn index(folder: &Path) -> Result<()> {
             Digest::sha256(&bytes).hex()
         );
     }
-    Ok(std::fs::write(folder.join("Packages"), text)?)
+    // Without a suite by name no package counts as essential, and there is no dpkg to install the others with.
+    let release = format!(
+        "Suite: {SUITE}\nCodename: {SUITE}\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n {} {} Packages\n",
+        Digest::sha256(text.as_bytes()).hex(),
+        text.len()
+    );
+    std::fs::write(folder.join("Packages"), text)?;
+    Ok(std::fs::write(folder.join("Release"), release)?)
 }

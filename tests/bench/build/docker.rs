@@ -49,17 +49,22 @@ impl Docker {
     }
 
     fn import(&self, folder: &Path, tools: &Toolchain) -> Result<()> {
-        let (archive, settings) = (folder.join("base.tar"), folder.join("settings/x/.cargo"));
+        let archive = folder.join("root.tar");
+        run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&tools.root).arg("."))?;
+        run(self.docker(&["import"]).arg(&archive).arg("toolchain:1"))?;
+        std::fs::remove_file(&archive)?;
+        let settings = folder.join("settings");
         std::fs::create_dir_all(&settings)?;
         std::fs::write(settings.join("config.toml"), SETTINGS)?;
-        let tar = |flags: &[&str], from: &Path| {
-            run(Command::new("tar").args(flags).arg(&archive).arg("-C").arg(from).arg("."))
-        };
-        tar(&["-cf"], &tools.root)?;
-        tar(&["--transform", "s,^\\./,./x/vendor/,", "-rf"], &tools.vendor)?;
-        tar(&["-rf"], &folder.join("settings"))?;
-        run(self.docker(&["import"]).arg(&archive).arg("base:1"))?;
-        Ok(std::fs::remove_file(&archive)?)
+        self.add("toolchain:1", &tools.vendor, "/x/vendor/", "crates:1")?;
+        self.add("crates:1", &settings, "/x/.cargo/", "base:1")
+    }
+
+    /// An image with a folder more. Not by one archive: dockerd takes no folder twice.
+    fn add(&self, from: &str, folder: &Path, to: &str, name: &str) -> Result<()> {
+        let file = self.folder.join("Dockerfile.add");
+        std::fs::write(&file, format!("FROM {from}\nCOPY . {to}\n"))?;
+        run(self.docker(&["build", "-q", "-t", name, "-f"]).arg(&file).arg(folder)).map(drop)
     }
 
     /// The client.
