@@ -188,6 +188,9 @@ fn change(load: &Load, act: impl FnOnce() -> Result<()>) -> Result<Seen> {
     Ok(load.seen(from, to))
 }
 
+/// One kind of change among the windows of a player.
+type Kind = fn(&Windows) -> &[Seen];
+
 fn lines(players: &[Player]) -> Vec<Line> {
     let all = |seen: &[Seen]| -> Vec<f64> { seen.iter().map(|one| one.window).collect() };
     let worst = |seen: &[Seen]| if seen.is_empty() { Vec::new() } else { vec![quantile(&all(seen), 1.0)] };
@@ -198,7 +201,7 @@ fn lines(players: &[Player]) -> Vec<Line> {
         Line { what: what.to_owned(), unit, ours, beside, goal }
     };
     let mut lines = Vec::new();
-    let kinds: [(&str, fn(&Windows) -> &[Seen]); 3] = [
+    let kinds: [(&str, Kind); 3] = [
         ("switch with a snapshot of the data", |windows| &windows.switch),
         ("rollback, the new data kept", |windows| &windows.back),
         ("rollback to the data from before", |windows| &windows.back_with_old_data),

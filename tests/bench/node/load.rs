@@ -105,7 +105,7 @@ async fn tick(book: Arc<Book>, port: u16, name: String) {
 
 async fn request(book: &Book, port: u16, name: &str) {
     let number = book.number.fetch_add(1, Ordering::Relaxed);
-    let key = (number % PAYMENT_EVERY == 0).then(|| format!("{name}-{number}"));
+    let key = number.is_multiple_of(PAYMENT_EVERY).then(|| format!("{name}-{number}"));
     let text = match &key {
         Some(key) => format!("POST /pay/{key} HTTP/1.1\r\nHost: till\r\nContent-Length: 0\r\n\r\n"),
         None => "GET / HTTP/1.1\r\nHost: till\r\n\r\n".to_owned(),
