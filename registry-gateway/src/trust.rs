@@ -185,6 +185,9 @@ mod tests {
         let reading = source.current();
         *source.last.lock().unwrap() = Some(Last { states, reading: reading.clone() });
         assert!(Arc::ptr_eq(&source.current().unwrap(), &reading.unwrap()));
+        // One that did change is, however long it had been settled.
+        place.write("trust.yaml", "roles: {");
+        source.current().unwrap_err();
     }
 
     #[test]
