@@ -13,7 +13,8 @@
 //! Invariants:
 //! * whether something exists is decided by the database alone; files hold bytes, never facts;
 //! * no answer of 201 before the bytes, their name and their row are durable, in this order;
-//! * a tag is set in one place (`http::manifests`), and only with a grant of `admit`;
+//! * a tag is set in one place (`http::manifests`), and only with a grant of `admit`; `retention::restore` brings back one that
+//!   had its grant and was dropped, without asking again: hosts verify for themselves;
 //! * nothing is dropped but by a verdict of `retain` or a request by name, and neither reaches a pin;
 //! * bytes are removed in one place (`sweep`), never in a request, and never because reading something failed;
 //! * the last piece of a blob leaves only after all of it was compared with its digest: now, or lately and its file was
