@@ -6,8 +6,6 @@ use nebh_oci::manifest::{Descriptor, Platform};
 use nebh_oci::media_type::OCI_MANIFEST;
 use nebh_trust::channel::ChannelHead;
 use nebh_trust::data::DataSnapshotManifest;
-use nebh_trust::key::PrivateKey;
-use nebh_trust::policy::TrustPolicy;
 use nebh_trust::release::{ConfigSnapshot, ReleaseSpec, ReleaseStatement, assemble, read_release};
 
 use super::documents::{data_snapshot, head};
@@ -58,22 +56,4 @@ fn trust_policy_with_everything_in_it() {
     let policy = policy(include_str!("../fixtures/formats/trust.yaml"));
     assert!(policy.rule(&"any/where/else".parse().unwrap()).is_some());
     assert_eq!(policy.role_named("builder").unwrap().expires().unwrap().to_string(), "2030-01-01T00:00:00Z");
-}
-
-/// The YAML blocks of a page.
-fn examples(page: &str) -> Vec<&str> {
-    page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
-}
-
-#[test]
-fn examples_of_the_documentation_are_read() {
-    let page = include_str!("../../../docs/trust.md");
-    let [trust, release] = examples(page)[..] else { panic!("two examples") };
-    let mut keys = std::collections::BTreeMap::new();
-    let mut load = |path: &str| {
-        let key = keys.entry(path.to_owned()).or_insert_with(|| PrivateKey::generate().unwrap());
-        key.public().to_pem().map_err(|error| error.to_string())
-    };
-    TrustPolicy::parse("trust.yaml", trust, &mut load).unwrap();
-    ReleaseSpec::parse("release.yaml", release).unwrap();
 }
