@@ -33,9 +33,14 @@ fn file_system(path: &Path) -> String {
     first_line(Command::new("findmnt").args(["-n", "-o", "FSTYPE", "-T"]).arg(path))
 }
 
-/// The first line that a program says, for the versions of a section.
+/// The first line that a program says, for the versions of a section. Where it lies on this machine is left out, which
+/// some programs say too.
 pub(crate) fn first_line(command: &mut Command) -> String {
     let Ok(output) = command.output() else { return "unknown".to_owned() };
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    text.lines().next().unwrap_or("unknown").trim().to_owned()
+    let line = text.lines().next().unwrap_or("unknown").trim();
+    match line.split_once(' ') {
+        Some((program, rest)) if program.starts_with('/') => rest.to_owned(),
+        _ => line.to_owned(),
+    }
 }
