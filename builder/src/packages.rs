@@ -64,7 +64,9 @@ impl Packages<'_> {
         let made: Vec<OnceLock<Result<MadeLayer, Failure>>> = groups.iter().map(|_| OnceLock::new()).collect();
         let next = AtomicUsize::new(0);
         let work = || {
-            while let Some((group, made)) = pair(groups, &made, next.fetch_add(1, Ordering::Relaxed)) {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let (Some(group), Some(made)) = (groups.get(at), made.get(at)) else { return };
                 let layer = self.layer(group, latest);
                 if layer.is_err() {
                     next.store(groups.len(), Ordering::Relaxed);
@@ -210,10 +212,6 @@ impl Packages<'_> {
         Spill::new(self.work.path())
             .map_err(|cause| Failure::new(Exit::Failed, "cannot make a scratch file").because(&cause))
     }
-}
-
-fn pair<'a, A, B>(ones: &'a [A], others: &'a [B], at: usize) -> Option<(&'a A, &'a B)> {
-    ones.get(at).zip(others.get(at))
 }
 
 /// What scanners look for to know which packages an image has, in the form of images without `dpkg`.

@@ -60,9 +60,7 @@ impl DbError {
     pub(crate) fn at(what: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Sql { what, source }
     }
-}
 
-impl DbError {
     /// Whether the file system is full.
     pub fn is_full(&self) -> bool {
         match self {

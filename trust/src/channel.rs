@@ -93,9 +93,7 @@ impl ChannelHead {
             pinned: Vec::new(),
         }
     }
-}
 
-impl ChannelHead {
     /// The digest of what it says: the same for two documents that say the same, whoever signed them.
     pub fn digest(&self) -> Result<Digest, DocumentError> {
         Ok(Digest::sha256(&json::canonical(self)?))

@@ -48,10 +48,7 @@ pub(super) struct Member {
 impl Member {
     /// What is still needed when all members were made: not the attributes, which may be a MiB each.
     pub(super) fn metadata(&self) -> Self {
-        let Self { path, kind, size, mode, uid, gid, mtime, device, .. } = self;
-        let (path, kind) = (path.clone(), kind.clone());
-        let (size, mode, uid, gid) = (*size, *mode, *uid, *gid);
-        Self { path, kind, size, mode, uid, gid, mtime: *mtime, device: *device, xattrs: BTreeMap::new() }
+        Self { xattrs: BTreeMap::new(), ..self.clone() }
     }
 }
 
