@@ -2,19 +2,49 @@
 //!
 //! Side effects: reads `trust.yaml` and the key files that it names, relative to it.
 
+use std::io::{self, Read};
 use std::path::Path;
 
 use nebh_face::{Exit, Failure};
 use nebh_trust::policy::TrustPolicy;
 
+/// Bytes of the policy or of a key. Both are a few lines; a device or a log named by mistake has no end.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Reads the policy as it stands today.
 pub(crate) fn read(path: &Path) -> Result<TrustPolicy, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let policy = text(path).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot read the trust policy `{}`", path.display())).because(&error)
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    TrustPolicy::parse(&path.display().to_string(), &text, &mut |key| {
+    TrustPolicy::parse(&path.display().to_string(), &policy, &mut |key| {
         let key = folder.join(key);
-        std::fs::read_to_string(&key).map_err(|error| format!("{}: {error}", key.display()))
+        text(&key).map_err(|error| format!("{}: {error}", key.display()))
     })
+}
+
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_without_an_end_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("trust.yaml");
+        let text = "roles:\n  builder: { keys: [/dev/zero] }\nrules:\n  - { match: \"shop/*\", image: builder }\n";
+        std::fs::write(&policy, text).unwrap();
+        let failure = read(&policy).unwrap_err().to_string();
+        assert!(failure.contains("/dev/zero: it has more than 1048576 bytes"), "{failure}");
+        let failure = read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(failure.contains("`/dev/zero`: it has more than"), "{failure}");
+    }
 }
