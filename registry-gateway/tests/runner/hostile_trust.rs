@@ -10,7 +10,7 @@
 //! | forged `sha256-…` index | `admission::name_of_a_signature_does_not_tag_an_image` |
 //! | referrer whose subject lies about size or type | `referrer_that_lies_about_its_subject_neither_helps_nor_hurts` |
 //! | CVE-2024-29902, -29903: signatures of any size and number | `signature_layer_without_end_is_passed_over` |
-//! | CVE-2026-22703: transparency entries; DSSE confusion; malleable or odd keys | the trust crate's `attacks` and Wycheproof vectors |
+//! | CVE-2026-22703: transparency entries; DSSE confusion; malleable or odd keys | the trust crate's `malformed`, `attacks` and Wycheproof vectors |
 //! | JWT, tokens | not here: there are none |
 //! | arbitrary installation, wrong software | `admission::unsigned_…`, `admission::signature_made_for_another_repository_is_refused` |
 //! | rollback | heads: `admission::channel_head_goes_forward_only…`; releases are pins. A plain version tag may go back: hosts follow heads |

@@ -82,25 +82,25 @@ const CASES: &[Case] = &[
     case(
         "signature cut short, in other base64, with white space, in BER, with r or s of 0",
         By(&[
-            "trust/tests/runner/attacks.rs signature_that_is_no_base64_or_no_der",
-            "trust/tests/runner/attacks.rs signature_in_another_spelling",
+            "trust/tests/runner/malformed.rs signature_that_is_no_base64_or_no_der",
+            "trust/tests/runner/malformed.rs signature_in_another_spelling",
             "trust/tests/runner/vectors.rs ecdsa_p256_sha256_vectors_are_judged_as_expected",
         ]),
     ),
-    case("signed document with duplicate keys", By(&["trust/tests/runner/attacks.rs duplicate_json_keys"])),
-    case("signed document with an unknown critical key", By(&["trust/tests/runner/attacks.rs unknown_critical_key"])),
-    case("signed document of another type", By(&["trust/tests/runner/attacks.rs other_document_type"])),
+    case("signed document with duplicate keys", By(&["trust/tests/runner/malformed.rs duplicate_json_keys"])),
+    case("signed document with an unknown critical key", By(&["trust/tests/runner/malformed.rs unknown_critical_key"])),
+    case("signed document of another type", By(&["trust/tests/runner/malformed.rs other_document_type"])),
     case(
         "signed document that two readers read differently",
         By(&[
-            "trust/tests/runner/attacks.rs bom",
-            "trust/tests/runner/attacks.rs trailing_bytes",
-            "trust/tests/runner/attacks.rs document_that_two_readers_would_read_differently",
+            "trust/tests/runner/malformed.rs bom",
+            "trust/tests/runner/malformed.rs trailing_bytes",
+            "trust/tests/runner/malformed.rs document_that_two_readers_would_read_differently",
         ]),
     ),
     case(
         "valid JSON in another order or spelling is no attack",
-        By(&["trust/tests/runner/attacks.rs order_and_white_space_are_free"]),
+        By(&["trust/tests/runner/malformed.rs order_and_white_space_are_free"]),
     ),
     case(
         "several signatures, one of them good",
@@ -113,37 +113,37 @@ const CASES: &[Case] = &[
     case(
         "envelope of another payload type; type and payload shifted",
         By(&[
-            "trust/tests/runner/attacks.rs bundle_payload_type_confusion",
+            "trust/tests/runner/malformed.rs bundle_payload_type_confusion",
             "trust/tests/runner/properties.rs encoding_before_signing_is_unambiguous",
         ]),
     ),
     case(
         "bundle with two signatures or two contents",
-        By(&["trust/tests/runner/attacks.rs bundle_with_two_signatures_or_two_contents"]),
+        By(&["trust/tests/runner/malformed.rs bundle_with_two_signatures_or_two_contents"]),
     ),
     case(
         "key id of one key on the signature of another",
-        By(&["trust/tests/runner/attacks.rs hint_and_key_id_decide_nothing"]),
+        By(&["trust/tests/runner/malformed.rs hint_and_key_id_decide_nothing"]),
     ),
     case(
         "statement about nothing, or by sha512 alone",
-        By(&["trust/tests/runner/attacks.rs statement_about_nothing_or_with_sha512_alone"]),
+        By(&["trust/tests/runner/malformed.rs statement_about_nothing_or_with_sha512_alone"]),
     ),
     case(
         "statement about a hundred thousand things",
-        By(&["trust/tests/runner/attacks.rs statement_about_a_hundred_thousand_things"]),
+        By(&["trust/tests/runner/malformed.rs statement_about_a_hundred_thousand_things"]),
     ),
     case(
         "thousands of signatures (CVE-2024-29903, CVE-2023-33958)",
         By(&[
-            "trust/tests/runner/attacks.rs three_thousand_bad_layers_are_bounded",
+            "trust/tests/runner/malformed.rs three_thousand_bad_layers_are_bounded",
             "oci/tests/runner/faults.rs flood_of_referrers_is_an_error_and_data_snapshots_are_none",
         ]),
     ),
     case(
         "bundle of a hundred megabytes, endless answer (CVE-2023-46737, CVE-2020-1702)",
         By(&[
-            "trust/tests/runner/attacks.rs oversized",
+            "trust/tests/runner/malformed.rs oversized",
             "oci/tests/runner/faults.rs caps_are_kept_before_and_while_reading",
         ]),
     ),
@@ -175,13 +175,13 @@ const CASES: &[Case] = &[
         ]),
     ),
     case("role past its end", By(&["trust/tests/runner/attacks.rs expired_role"])),
-    case("attestation taken away, signature left", By(&["trust/tests/runner/attacks.rs stripped_provenance"])),
+    case("attestation taken away, signature left", By(&["trust/tests/runner/provenance.rs stripped_provenance"])),
     case(
         "provenance by another role, builder or source, or of another image (CVE-2026-39395)",
         By(&[
-            "trust/tests/runner/attacks.rs provenance_by_another_role",
-            "trust/tests/runner/attacks.rs provenance_of_another_source_builder_or_build_type",
-            "trust/tests/runner/attacks.rs provenance_of_another_image",
+            "trust/tests/runner/provenance.rs provenance_by_another_role",
+            "trust/tests/runner/provenance.rs provenance_of_another_source_builder_or_build_type",
+            "trust/tests/runner/provenance.rs provenance_of_another_image",
         ]),
     ),
     case(
@@ -233,7 +233,7 @@ const CASES: &[Case] = &[
         By(&[
             "oci/tests/runner/faults.rs other_bytes_are_tampering_and_leave_no_file",
             "oci/tests/runner/faults.rs more_or_fewer_bytes_are_tampering",
-            "trust/tests/runner/attacks.rs bytes_that_are_not_those_of_their_descriptor",
+            "trust/tests/runner/malformed.rs bytes_that_are_not_those_of_their_descriptor",
         ]),
     ),
     case(

@@ -13,7 +13,11 @@ mod formats;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod malformed;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod provenance;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -8,10 +8,11 @@ use nebh_oci::digest::Digest;
 use nebh_oci::manifest::{Artifact, Attached, Descriptor, EMPTY_BLOB, ImageManifest, RawManifest};
 use nebh_oci::media_type::{OCI_CONFIG, OCI_LAYER, SIGSTORE_BUNDLE_V03};
 use nebh_oci::names::{Repository, RepositoryAddress, Tag};
-use nebh_trust::dsse::Envelope;
+use nebh_trust::dsse::{self, Envelope};
 use nebh_trust::key::PrivateKey;
 use nebh_trust::policy::TrustPolicy;
 use nebh_trust::simple::SIGNATURE_ANNOTATION;
+use nebh_trust::statement::{COSIGN_SIGN_V1, Statement, Subject};
 use nebh_trust::{Rejection, RejectionKind, Verified};
 use nebh_trust::{signing, verify};
 
@@ -116,6 +117,23 @@ pub(crate) fn document_of(good: &Attached, bytes: Vec<u8>) -> Attached {
     let mut descriptor = Descriptor::of(&old.media_type, &bytes);
     descriptor.annotations.clone_from(&old.annotations);
     attached(vec![(descriptor, bytes)])
+}
+
+pub(crate) fn sign_statement(digest: &Digest) -> Statement {
+    Statement::new(Subject::new(digest), COSIGN_SIGN_V1, serde_json::json!({}))
+}
+
+pub(crate) fn envelope(statement: &Statement) -> Envelope {
+    Envelope::sign(dsse::IN_TOTO, statement.to_bytes().unwrap(), &[&PEOPLE.builder])
+}
+
+/// One document of simple signing by the builder, as the only thing attached.
+pub(crate) fn document(text: &str) -> Vec<Attached> {
+    vec![attached(vec![simple_layer(text.as_bytes(), &PEOPLE.builder)])]
+}
+
+pub(crate) fn good_document(manifest: &RawManifest) -> String {
+    simple_document(manifest.digest(), "127.0.0.1:5000/shop/api:v1")
 }
 
 /// A document of simple signing as JSON text.
