@@ -7,8 +7,14 @@ mod faults;
 #[path = "runner/hostile.rs"]
 mod hostile;
 #[cfg(test)]
+#[path = "runner/liar.rs"]
+mod liar;
+#[cfg(test)]
 #[path = "runner/peer.rs"]
 mod peer;
+#[cfg(test)]
+#[path = "runner/referrers.rs"]
+mod referrers;
 #[cfg(test)]
 #[path = "runner/registry.rs"]
 mod registry;

@@ -2,99 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
-use axum::http::{Request, Response, StatusCode};
-use axum::response::IntoResponse;
 use nebh_oci::client::{Client, ClientError, ClientErrorKind, ClientSettings, Credentials};
 use nebh_oci::digest::Digest;
-use nebh_oci::manifest::{Artifact, Descriptor, EMPTY_BLOB, ImageIndex, ImageManifest, MANIFEST_SIZE_MAX, RawManifest};
-use nebh_oci::media_type;
-use nebh_oci::names::RepositoryAddress;
+use nebh_oci::manifest::{Descriptor, MANIFEST_SIZE_MAX};
 
+use crate::liar::{CONTENT, Liar, blob, broken, status, with};
 use crate::peer::{client, quick};
-
-/// What was asked: method, path with query, and two headers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
-    pub(crate) what: String,
-    range: Option<String>,
-    authorization: Option<String>,
-}
-
-pub(crate) struct Liar {
-    port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Liar {
-    /// Serves whatever `answer` says to the n-th request (from 0) and its method and path.
-    pub(crate) async fn start(
-        answer: impl Fn(usize, &str, u16) -> Response<Body> + Clone + Send + Sync + 'static,
-    ) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
-        let handler = move |request: Request<Body>| {
-            let (answer, log) = (answer.clone(), log.clone());
-            async move {
-                let (parts, body) = request.into_parts();
-                let what = format!("{} {}", parts.method, parts.uri);
-                let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok().map(str::to_owned));
-                let (range, authorization) = (header("range"), header("authorization"));
-                let entry = Asked { what: what.clone(), range, authorization };
-                let nth = {
-                    let mut log = log.lock().unwrap();
-                    log.push(entry);
-                    log.len() - 1
-                };
-                // A server that answers before it has read everything would reset the connection.
-                axum::body::to_bytes(body, usize::MAX).await.unwrap();
-                answer(nth, &what, port)
-            }
-        };
-        let service = axum::Router::new().fallback(handler);
-        tokio::spawn(async move { axum::serve(listener, service).await });
-        Self { port, asked }
-    }
-
-    pub(crate) fn address(&self) -> RepositoryAddress {
-        format!("127.0.0.1:{}/a", self.port).parse().unwrap()
-    }
-
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-pub(crate) fn status(code: u16, text: &str) -> Response<Body> {
-    (StatusCode::from_u16(code).unwrap(), text.to_owned()).into_response()
-}
-
-pub(crate) fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
-    let mut response = Response::builder().status(code);
-    for (name, value) in headers {
-        response = response.header(*name, *value);
-    }
-    response.body(body.into()).unwrap()
-}
-
-/// Announces `length` bytes, sends `bytes`, and hangs up.
-fn broken(code: u16, headers: &[(&str, &str)], bytes: &'static [u8], length: usize) -> Response<Body> {
-    let pieces = futures_util::stream::unfold(0, move |turn| async move {
-        // The server's engine writes out what it has when there is nothing more at once.
-        for _ in 0..turn * 100 {
-            tokio::task::yield_now().await;
-        }
-        let piece = if turn == 0 { Ok(Bytes::from_static(bytes)) } else { Err(std::io::Error::other("cut")) };
-        Some((piece, turn + 1))
-    });
-    let length = length.to_string();
-    let headers = [headers, &[("content-length", length.as_str())]].concat();
-    with(code, &headers, Body::from_stream(pieces))
-}
 
 struct Destination(tempfile::TempDir);
 
@@ -110,12 +25,6 @@ impl Destination {
     fn files(&self) -> usize {
         std::fs::read_dir(self.0.path()).unwrap().count()
     }
-}
-
-const CONTENT: &[u8] = b"0123456789";
-
-fn blob() -> Descriptor {
-    Descriptor::of("a/b", CONTENT)
 }
 
 async fn fetch(liar: &Liar, to: &Destination) -> Result<(), ClientError> {
@@ -339,99 +248,6 @@ async fn urls_of_a_descriptor_are_never_followed() {
     let error = client().fetch_blob(&liar.address(), &foreign, &Destination::new().path()).await.unwrap_err();
     assert!(error.is_not_found(), "{error}");
     assert_eq!(other.asked(), []);
-}
-
-fn referrer(subject: &Descriptor, note: &str) -> RawManifest {
-    let image = ImageManifest::artifact("a/b", vec![]).with_subject(subject.clone()).with_annotation("note", note);
-    RawManifest::from_image(&image).unwrap()
-}
-
-fn page(manifests: Vec<Descriptor>) -> Vec<u8> {
-    RawManifest::from_index(&ImageIndex { manifests, ..ImageIndex::default() }).unwrap().bytes().to_vec()
-}
-
-#[tokio::test]
-async fn referrers_are_read_page_by_page() {
-    let pages: Vec<_> = ["1", "2"].map(|note| page(vec![referrer(&blob(), note).descriptor()])).into();
-    let liar = Liar::start(move |nth, what, _| {
-        let link = format!("<{}?last=1>; rel=\"next\"", what.split(' ').nth(1).unwrap());
-        let headers = [("content-type", media_type::OCI_INDEX), ("link", link.as_str())];
-        with(200, &headers[..2 - nth], pages[nth].clone())
-    })
-    .await;
-    let found = client().referrers(&liar.address(), &blob().digest).await.unwrap();
-    assert_eq!(found, [referrer(&blob(), "1").descriptor(), referrer(&blob(), "2").descriptor()]);
-    assert!(liar.asked()[1].what.ends_with("?last=1"));
-
-    let away = Liar::start(|_, _, _| {
-        let headers = [("content-type", media_type::OCI_INDEX), ("link", "<http://127.0.0.1:1/x>; rel=\"next\"")];
-        with(200, &headers, page(vec![]))
-    })
-    .await;
-    let error = client().referrers(&away.address(), &blob().digest).await.unwrap_err();
-    assert!(error.to_string().contains("on another host"), "{error}");
-}
-
-#[tokio::test]
-async fn error_is_never_nothing_attached() {
-    for code in [400, 401, 403, 500, 503] {
-        let everywhere = Liar::start(move |_, _, _| status(code, "")).await;
-        assert!(client().attached(&everywhere.address(), &blob().digest).await.is_err(), "{code}");
-        let signatures =
-            Liar::start(move |_, what, _| status(if what.contains(".sig") { code } else { 404 }, "")).await;
-        assert!(client().attached(&signatures.address(), &blob().digest).await.is_err(), "{code}");
-    }
-    let html = Liar::start(|_, _, _| with(200, &[("content-type", "text/html")], "<html>")).await;
-    assert!(client().attached(&html.address(), &blob().digest).await.is_err());
-}
-
-#[tokio::test]
-async fn listed_referrers_of_another_subject_and_lost_ones_are_passed_over() {
-    let mine = referrer(&blob(), "mine");
-    let other = referrer(&Descriptor::of("a/b", b"other"), "other");
-    let gone = referrer(&blob(), "lost");
-    let list = page([&mine, &other, &gone].map(RawManifest::descriptor).into());
-    let (one, two) = (mine.clone(), other.clone());
-    let liar = Liar::start(move |_, what, _| {
-        let headers = [("content-type", media_type::OCI_MANIFEST)];
-        match what {
-            what if what.contains("/referrers/") => with(200, &[("content-type", media_type::OCI_INDEX)], list.clone()),
-            what if what.contains(&one.digest().hex()) => with(200, &headers, one.bytes().to_vec()),
-            what if what.contains(&two.digest().hex()) => with(200, &headers, two.bytes().to_vec()),
-            _ => status(404, ""),
-        }
-    })
-    .await;
-    let attached = client().attached(&liar.address(), &blob().digest).await.unwrap();
-    assert_eq!(attached.into_iter().map(|attached| attached.manifest).collect::<Vec<_>>(), [mine]);
-}
-
-#[tokio::test]
-async fn flood_of_referrers_is_an_error_and_data_snapshots_are_none() {
-    let many: Vec<_> = (0..65).map(|note| referrer(&blob(), &note.to_string()).descriptor()).collect();
-    let snapshots = many.iter().map(|entry| entry.clone().with_artifact_type(media_type::NEBH_DATA_SNAPSHOT)).collect();
-    let pages = [page(many), page(snapshots)];
-    let liar = Liar::start(move |nth, _, _| match nth {
-        0 | 1 => with(200, &[("content-type", media_type::OCI_INDEX)], pages[nth].clone()),
-        _ => status(404, ""),
-    })
-    .await;
-    let error = client().attached(&liar.address(), &blob().digest).await.unwrap_err();
-    assert!(error.to_string().contains("attached manifests is limited to 64"), "{error}");
-    assert_eq!(client().attached(&liar.address(), &blob().digest).await.unwrap(), []);
-}
-
-#[tokio::test]
-async fn registry_with_its_own_list_gets_no_fallback() {
-    let manifest = referrer(&blob(), "x");
-    let liar = Liar::start(|_, what, _| match what.split(' ').next() {
-        Some("HEAD") => status(200, ""),
-        _ => with(201, &[("oci-subject", "yes")], ""),
-    })
-    .await;
-    let blobs = vec![(Descriptor::empty(), EMPTY_BLOB.to_vec())];
-    client().push_artifact(&liar.address(), &Artifact { manifest, blobs, tag: None }).await.unwrap();
-    assert_eq!(liar.asked().len(), 2);
 }
 
 #[tokio::test]

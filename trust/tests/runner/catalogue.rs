@@ -137,7 +137,7 @@ const CASES: &[Case] = &[
         "thousands of signatures (CVE-2024-29903, CVE-2023-33958)",
         By(&[
             "trust/tests/runner/malformed.rs three_thousand_bad_layers_are_bounded",
-            "oci/tests/runner/faults.rs flood_of_referrers_is_an_error_and_data_snapshots_are_none",
+            "oci/tests/runner/referrers.rs flood_of_referrers_is_an_error_and_data_snapshots_are_none",
         ]),
     ),
     case(
@@ -149,12 +149,12 @@ const CASES: &[Case] = &[
     ),
     case(
         "registry answers an error where signatures are asked for",
-        By(&["oci/tests/runner/faults.rs error_is_never_nothing_attached"]),
+        By(&["oci/tests/runner/referrers.rs error_is_never_nothing_attached"]),
     ),
-    case("referrers cut short by paging", By(&["oci/tests/runner/faults.rs referrers_are_read_page_by_page"])),
+    case("referrers cut short by paging", By(&["oci/tests/runner/referrers.rs referrers_are_read_page_by_page"])),
     case(
         "fallback list names what is not attached, or is lost",
-        By(&["oci/tests/runner/faults.rs listed_referrers_of_another_subject_and_lost_ones_are_passed_over"]),
+        By(&["oci/tests/runner/referrers.rs listed_referrers_of_another_subject_and_lost_ones_are_passed_over"]),
     ),
     case(
         "certificates: expired, of another purpose, endless chain (CVE-2026-24122)",
@@ -261,17 +261,17 @@ const CASES: &[Case] = &[
         "layer that unpacks to something else, or to very much",
         By(&[
             "oci/src/unpack/tests.rs layer_with_another_diff_id_is_an_error",
-            "oci/src/unpack/tests.rs attack_size_bomb",
+            "oci/src/unpack/tests/attacks.rs attack_size_bomb",
         ]),
     ),
     case(
         "layer that reaches out of its root",
         By(&[
-            "oci/src/unpack/tests.rs attack_path_traversal",
-            "oci/src/unpack/tests.rs attack_symlink_escape_then_write_through_it",
-            "oci/src/unpack/tests.rs attack_hard_link_outside",
-            "oci/src/unpack/tests.rs attack_whiteout_escape",
-            "oci/src/unpack/tests.rs attack_pax_and_ustar_sizes_disagree",
+            "oci/src/unpack/tests/attacks.rs attack_path_traversal",
+            "oci/src/unpack/tests/attacks.rs attack_symlink_escape_then_write_through_it",
+            "oci/src/unpack/tests/attacks.rs attack_hard_link_outside",
+            "oci/src/unpack/tests/attacks.rs attack_whiteout_escape",
+            "oci/src/unpack/tests/attacks.rs attack_pax_and_ustar_sizes_disagree",
         ]),
     ),
     case(
