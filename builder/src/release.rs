@@ -257,4 +257,4 @@ pub async fn list(client: &Client, address: &RepositoryAddress) -> Result<Vec<Re
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,17 +8,13 @@ fn release(version: &str) -> HeadRelease {
     HeadRelease { version: version.to_owned(), digest: nebh_oci::digest::Digest::sha256(version.as_bytes()) }
 }
 
+fn request<'a>(twin: &'a Twin, version: &str, keys: &'a [PrivateKey]) -> Request<'a> {
+    let (to, release) = (&twin.address, release(version));
+    Request { to, channel: "stable", release, keys, expiry: EXPIRY, now: Timestamp::now(), if_changed: false }
+}
+
 async fn set_to(twin: &Twin, version: &str, keys: &[PrivateKey], if_changed: bool) -> Result<ChannelHead, Failure> {
-    let request = Request {
-        to: &twin.address,
-        channel: "stable",
-        release: release(version),
-        keys,
-        expiry: EXPIRY,
-        now: Timestamp::now(),
-        if_changed,
-    };
-    set(&client(), &request).await
+    set(&client(), &Request { if_changed, ..request(twin, version, keys) }).await
 }
 
 #[tokio::test]
@@ -58,16 +54,7 @@ async fn renewed(twin: &Twin, keys: &[PrivateKey], floor: &Floor, now: Timestamp
 }
 
 async fn set_at(twin: &Twin, keys: &[PrivateKey], version: &str, now: Timestamp) -> ChannelHead {
-    let request = Request {
-        to: &twin.address,
-        channel: "stable",
-        release: release(version),
-        keys,
-        expiry: EXPIRY,
-        now,
-        if_changed: false,
-    };
-    set(&client(), &request).await.unwrap()
+    set(&client(), &Request { now, ..request(twin, version, keys) }).await.unwrap()
 }
 
 #[tokio::test]

@@ -66,16 +66,17 @@ impl Site {
         let commit = source.commit("HEAD").unwrap();
         let tag = commit_tag(commit.id.as_str()).unwrap();
         Sample::of("image", commit.id.as_str()).publish(twin, &[tag.as_str()], keys).await.unwrap();
-        let request = Request {
-            source: &source,
-            commit: &commit,
-            version: version.parse().unwrap(),
-            image: None,
-            to: &twin.address,
-            keys,
-        };
-        create(&client(), &request).await
+        make(self.path(), twin, version, keys).await
     }
+}
+
+/// Makes a release of the newest commit of a repository, whose image is what the registry has for it.
+pub(crate) async fn make(path: &Path, twin: &Twin, version: &str, keys: &[PrivateKey]) -> Result<Made, Failure> {
+    let source = Source::open(path).unwrap();
+    let commit = source.commit("HEAD").unwrap();
+    let version = version.parse().unwrap();
+    let request = Request { source: &source, commit: &commit, version, image: None, to: &twin.address, keys };
+    create(&client(), &request).await
 }
 
 fn keys() -> [PrivateKey; 1] {
@@ -144,38 +145,19 @@ async fn release_of_a_clone_elsewhere_is_the_same_one() {
     let elsewhere = tempfile::tempdir().unwrap();
     let clone = elsewhere.path().join("clone");
     site.git(&["clone", "-q", ".", clone.to_str().unwrap()]);
-    let source = Source::open(&clone).unwrap();
-    let commit = source.commit("HEAD").unwrap();
-    let request = Request {
-        source: &source,
-        commit: &commit,
-        version: "1.0.0".parse().unwrap(),
-        image: None,
-        to: &twin.address,
-        keys: &keys,
-    };
-    let again = create(&client(), &request).await.unwrap();
+    let again = make(&clone, &twin, "1.0.0", &keys).await.unwrap();
     assert_eq!((again.release.digest, again.is_new), (first.release.digest, false));
 }
 
 #[tokio::test]
 async fn foreign_image_under_the_short_name_of_the_commit_is_not_released() {
     let (twin, site, keys) = (Twin::start().await, Site::new(), keys());
-    let source = Source::open(site.path()).unwrap();
-    let commit = source.commit("HEAD").unwrap();
+    let commit = Source::open(site.path()).unwrap().commit("HEAD").unwrap();
     let tag = commit_tag(commit.id.as_str()).unwrap();
     // Another commit with the same first digits, or a branch of that name: signed by the same builder all the same.
     let other = format!("{}{}", tag.as_str(), "0".repeat(28));
     Sample::of("evil", &other).publish(&twin, &[tag.as_str()], &keys).await.unwrap();
-    let request = Request {
-        source: &source,
-        commit: &commit,
-        version: "1.0.0".parse().unwrap(),
-        image: None,
-        to: &twin.address,
-        keys: &keys,
-    };
-    let refused = create(&client(), &request).await.unwrap_err();
+    let refused = make(site.path(), &twin, "1.0.0", &keys).await.unwrap_err();
     assert!(refused.to_string().contains("is not the image of commit"), "{refused}");
     assert!(refused.to_string().contains(&format!("made of {other}")), "{refused}");
     assert_eq!(twin.tag("1.0.0"), None);
@@ -213,16 +195,6 @@ async fn misspelt_field_of_the_release_file_names_its_place() {
 #[tokio::test]
 async fn release_without_an_image_says_how_to_get_one() {
     let (twin, site) = (Twin::start().await, Site::new());
-    let source = Source::open(site.path()).unwrap();
-    let commit = source.commit("HEAD").unwrap();
-    let request = Request {
-        source: &source,
-        commit: &commit,
-        version: "1.0.0".parse().unwrap(),
-        image: None,
-        to: &twin.address,
-        keys: &keys(),
-    };
-    let failure = create(&client(), &request).await.unwrap_err();
+    let failure = make(site.path(), &twin, "1.0.0", &keys()).await.unwrap_err();
     assert!(failure.to_string().contains("build it first (nebh build --to "), "{failure}");
 }

@@ -248,17 +248,7 @@ async fn release_of_the_service_and_of_a_person_are_the_same_one() {
     shop.site.push("config");
     shop.tag("v1.0.0");
     let made = outcome(&shop.build(RefName::tag("v1.0.0").unwrap()).await);
-    let source = Source::open(&app).unwrap();
-    let (_, releaser) = shop.keys();
-    let request = release::Request {
-        source: &source,
-        commit: &source.commit("HEAD").unwrap(),
-        version: "1.0.0".parse().unwrap(),
-        image: None,
-        to: &shop.twin.address,
-        keys: &[releaser],
-    };
-    let by_hand = release::create(&client(), &request).await.unwrap();
+    let by_hand = release::tests::make(&app, &shop.twin, "1.0.0", &[shop.keys().1]).await.unwrap();
     assert_eq!(made["release"]["digest"], by_hand.release.digest.to_string());
     assert!(!by_hand.is_new);
 }
