@@ -48,19 +48,23 @@ struct Last {
 impl TrustSource {
     /// Reads the policy for the first time; a gateway does not start with one that is wrong.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        read(path).outcome?;
+        read(path, SystemTime::now()).outcome?;
         Ok(Self { path: path.to_owned(), last: Mutex::new(None) })
     }
 
     /// The policy as it is now. Blocking.
     pub fn current(&self) -> Reading {
+        self.current_at(SystemTime::now())
+    }
+
+    fn current_at(&self, now: SystemTime) -> Reading {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = &*last
             && last.states.iter().all(|(path, known)| state(path) == *known)
         {
             return last.reading.clone();
         }
-        let found = read(&self.path);
+        let found = read(&self.path, now);
         let reading = match found.outcome {
             Ok(policy) => {
                 tracing::info!(path = %self.path.display(), "the trust policy was read");
@@ -84,8 +88,7 @@ struct Found {
 }
 
 /// Reads the policy and the keys it names; their paths start at the policy's folder.
-fn read(path: &Path) -> Found {
-    let now = SystemTime::now();
+fn read(path: &Path, now: SystemTime) -> Found {
     let mut states = vec![(path.to_owned(), state(path))];
     let name = path.display().to_string();
     let outcome = text(path)
@@ -176,15 +179,14 @@ mod tests {
     fn policy_that_did_not_change_is_not_read_again() {
         let place = Place::new();
         let source = TrustSource::open(&place.path("trust.yaml")).unwrap();
-        let past = SystemTime::now() - Duration::from_hours(1);
-        let states = vec![(place.path("trust.yaml"), state(&place.path("trust.yaml")))];
-        assert!(!states[0].1.unwrap().is_settled(SystemTime::now(), Duration::from_hours(1)));
-        assert!(states[0].1.unwrap().is_settled(SystemTime::now() + Duration::from_hours(1), SETTLED_AFTER));
-        // A time in the future is no ground for trust.
-        assert!(!states[0].1.unwrap().is_settled(past, SETTLED_AFTER));
-        let reading = source.current();
-        *source.last.lock().unwrap() = Some(Last { states, reading: reading.clone() });
-        assert!(Arc::ptr_eq(&source.current().unwrap(), &reading.unwrap()));
+        let same = |at: SystemTime| {
+            let reading = source.current_at(at).unwrap();
+            Arc::ptr_eq(&reading, &source.current_at(at).unwrap())
+        };
+        let written = std::fs::metadata(place.path("trust.yaml")).unwrap().modified().unwrap();
+        // A file of this moment may change once more and keep its time; and a time in the future is no ground for trust.
+        assert!(!same(written + SETTLED_AFTER / 2) && !same(written - Duration::from_hours(1)));
+        assert!(same(written + Duration::from_hours(1)));
         // One that did change is, however long it had been settled.
         place.write("trust.yaml", "roles: {");
         source.current().unwrap_err();

@@ -1,7 +1,7 @@
 //! Retention over HTTP: what goes, what stays, what comes back, and the sweep behind it.
 
 use jiff::{SignedDuration, Timestamp};
-use nebh_gateway::sweep;
+use nebh_gateway::{db, sweep};
 use nebh_oci::digest::Digest;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -181,6 +181,40 @@ async fn pin_by_hand_holds_a_tag_in_place_and_out_of_retention() {
     assert_eq!(server.order("pins", &none).await.0, StatusCode::NOT_FOUND);
     let empty = json!({ "repository": REPOSITORY, "name": "v1", "reason": " " });
     assert_eq!(server.order("pins", &empty).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn pin_of_a_tag_that_moves_meanwhile_is_refused() {
+    let server = Server::start().await;
+    server.push_signed(REPOSITORY, "v1", "v1").await;
+    let second = server.push_signed(REPOSITORY, "v2", "v2").await;
+    let (repository, tag) = (REPOSITORY.parse().unwrap(), "v1".parse().unwrap());
+    let mut tx = server.gateway.db.write().await.unwrap();
+    let order = json!({ "repository": REPOSITORY, "name": "v1", "reason": "x" });
+    let mut pinning = std::pin::pin!(server.order("pins", &order));
+    // It has looked the tag up, and waits for its turn to write.
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), pinning.as_mut()).await.is_err());
+    db::tags::set(&mut tx, &repository, &tag, second.digest(), None, Timestamp::now()).await.unwrap();
+    db::commit(tx).await.unwrap();
+    let (status, said) = pinning.await;
+    assert_eq!(status, StatusCode::CONFLICT, "{said}");
+    assert_eq!(server.ask("pins").await["pins"], json!([]));
+}
+
+#[tokio::test]
+async fn old_refusals_are_forgotten_and_nothing_else_that_happened() {
+    let server = Server::start().await;
+    let mut tx = server.gateway.db.write().await.unwrap();
+    for (kind, subject) in
+        [("admitted", "a"), ("refused", "b"), ("pinned", "c"), ("refused", "d"), ("refused", "e"), ("refused", "f")]
+    {
+        db::events::record(&mut tx, kind, None, subject, "x", Timestamp::now()).await.unwrap();
+    }
+    assert_eq!(db::events::forget_refusals(&mut tx, 2).await.unwrap(), 2);
+    db::commit(tx).await.unwrap();
+    let events = server.gateway.db.events(None, None, 10).await.unwrap();
+    let left: Vec<&str> = events.iter().map(|event| event.subject.as_str()).collect();
+    assert_eq!(left, ["f", "e", "c", "a"]);
 }
 
 #[tokio::test]
