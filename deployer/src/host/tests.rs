@@ -276,8 +276,8 @@ async fn full_disk_is_said_and_leaves_nothing_half() {
     world.end().await;
 }
 
-#[test]
-fn image_that_is_listed_for_a_platform_it_was_not_made_for_is_wrong() {
+#[tokio::test(flavor = "multi_thread")]
+async fn image_that_is_listed_for_a_platform_it_was_not_made_for_is_wrong() {
     use super::prepare::made_for;
     use nebh_oci::image_config::ImageConfig;
     use nebh_oci::manifest::Platform;
@@ -287,6 +287,12 @@ fn image_that_is_listed_for_a_platform_it_was_not_made_for_is_wrong() {
         let why = made_for(&other, &image).unwrap_err();
         assert!(why.kind == TroubleKind::Wrong && why.text.contains("is made for linux/arm64"), "{}", why.text);
     }
+    let Some(world) = World::new().await else { return };
+    let index = world.release_of(&world.image_for("riscv64", "1.0.0", &world.builder), "1.0.0", 1, "a");
+    world.sign(&index, &world.releaser);
+    let why = world.prepare(1, &reference("1.0.0", &index), None).await.unwrap_err();
+    assert!(why.kind == TroubleKind::Wrong && why.text.contains("is made for linux/riscv64"), "{}", why.text);
+    world.end().await;
 }
 
 /// Takes all the space there is, and gives a little back.

@@ -90,11 +90,14 @@ rules:
     }
 
     pub(super) fn image(&self, version: &str, key: &PrivateKey) -> RawManifest {
+        self.image_for(&fetch::platform().architecture, version, key)
+    }
+
+    pub(super) fn image_for(&self, architecture: &str, version: &str, key: &PrivateKey) -> RawManifest {
         let layer = layer(&self.folder.path().join("shop"));
         let config = format!(
-            r#"{{"architecture":"{}","os":"linux","config":{{"User":"65532","Env":["VERSION={version}"],"Entrypoint":["/shop"]}},
+            r#"{{"architecture":"{architecture}","os":"linux","config":{{"User":"65532","Env":["VERSION={version}"],"Entrypoint":["/shop"]}},
                 "rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-            fetch::platform().architecture,
             Descriptor::of(OCI_LAYER, &layer).digest
         );
         ImageConfig::parse(config.as_bytes()).unwrap();
