@@ -89,9 +89,10 @@ fn is_test_file(file: &Path) -> bool {
         || file.file_name().is_some_and(|name| name == "tests.rs")
 }
 
-/// The text before the unit tests.
-fn without_tests(text: &str) -> &str {
-    text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or(text)
+/// The text before the unit tests. Other things that only tests need may stand anywhere.
+pub(crate) fn without_tests(text: &str) -> &str {
+    let tests = ["mod tests", "pub(crate) mod tests"].map(|tests| format!("\n#[cfg(test)]\n{tests}"));
+    tests.iter().filter_map(|tests| text.find(tests)).min().map_or(text, |at| &text[..at])
 }
 
 fn header(text: &str) -> String {

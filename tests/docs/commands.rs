@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::markdown::Page;
 use super::pages;
 use crate::support::{nebh, succeed};
+use crate::tidy::without_tests;
 
 /// The page that lists them.
 const PAGE: &str = "docs/commands.md";
@@ -245,7 +246,7 @@ fn sources() -> Vec<(String, String)> {
                 folders.extend((entry.file_name() != "tests").then_some(path));
             } else if path.extension().is_some_and(|end| end == "rs") && entry.file_name() != "tests.rs" {
                 let text = std::fs::read_to_string(&path).expect("a source");
-                let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+                let text = without_tests(&text).to_owned();
                 sources.push((path.strip_prefix(super::root()).expect("below").display().to_string(), text));
             }
         }

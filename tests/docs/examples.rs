@@ -1,4 +1,4 @@
-//! Examples of files in the documentation, read by the parsers that users meet. Pure.
+//! Examples of files in the documentation, read by the parsers that users meet.
 
 use std::path::Path;
 

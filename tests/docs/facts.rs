@@ -3,6 +3,7 @@
 use nebh_deployer::machine::Record;
 
 use super::{pages, root};
+use crate::tidy::without_tests;
 
 fn source(file: &str) -> String {
     std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -11,8 +12,7 @@ fn source(file: &str) -> String {
 /// Every text in `"` of a file that begins so, outside of its tests and comments.
 fn texts(file: &str, start: &str) -> Vec<String> {
     let text = source(file);
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let lines = without_tests(&text).lines().filter(|line| !line.trim_start().starts_with("//"));
     let found = lines.flat_map(|line| line.split('"').skip(1).step_by(2)).filter(|text| text.starts_with(start));
     found.map(str::to_owned).collect()
 }
@@ -84,8 +84,8 @@ fn every_counter_of_the_gateway_is_on_its_page() {
 fn every_state_file_of_the_gateway_is_on_the_page_of_formats() {
     let page = source("docs/formats.md");
     let keys = source("registry-gateway/src/store/keys.rs");
-    let joined = keys.split("#[cfg(test)]").next().unwrap_or_default();
-    let names: Vec<&str> = joined.split(".join(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let names: Vec<&str> =
+        without_tests(&keys).split(".join(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(names.len() >= 4, "{names:?}");
     let missing: Vec<&&str> = names.iter().filter(|name| !page.contains(&format!("<state>/{name}"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
