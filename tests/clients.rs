@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nebh_oci::manifest::RawManifest;
+use nebh_oci::manifest::{Artifact, RawManifest};
 use nebh_oci::names::Tag;
 
+use crate::support::release::sign;
 use crate::support::{Site, client, fail, peer, peers, small_image, succeed};
 
 /// A signed-only site, with one signed image under the tag `1.0.0` of `shop/hello`; `open/` takes everything.
@@ -20,11 +21,10 @@ impl Stage {
         let site = Site::start("signed");
         let address = site.address("shop/hello");
         let image = small_image("hello");
-        for (descriptor, bytes) in &image.blobs {
-            client().push_blob_bytes(&address, descriptor, bytes).await.expect("a blob is stored");
-        }
+        client().push_artifact(&address, &image).await.expect("the image is stored");
         let tag: Tag = "1.0.0".parse().expect("a tag");
-        crate::peers::sign(&address, &image.manifest, std::slice::from_ref(&tag), &site.builder).await;
+        let signed = sign(&client(), &address, &image.manifest, std::slice::from_ref(&tag), &site.builder).await;
+        signed.expect("signatures are stored");
         client().push_manifest(&address, &image.manifest, Some(&tag)).await.expect("the tag is granted");
         Self { site, image: image.manifest }
     }
@@ -87,13 +87,8 @@ async fn crane_pulls_pushes_copies_and_is_refused_an_unsigned_tag() {
     succeed(&mut run(&["push", "pulled", &pushed]));
     assert_eq!(stage.holds("open/hello", "pushed").await.digest(), stage.image.digest());
 
-    let other = small_image("nobody signed this");
-    let address = stage.site.address("open/other");
-    for (descriptor, bytes) in &other.blobs {
-        client().push_blob_bytes(&address, descriptor, bytes).await.expect("a blob is stored");
-    }
-    let tag: Tag = "1".parse().expect("a tag");
-    client().push_manifest(&address, &other.manifest, Some(&tag)).await.expect("open takes everything");
+    let other = Artifact { tag: "1".parse().ok(), ..small_image("nobody signed this") };
+    client().push_artifact(&stage.site.address("open/other"), &other).await.expect("open takes everything");
     let refused = fail(1, &mut run(&["copy", &stage.name("open/other", "1"), &stage.name("shop/hello", "1.0.1")]));
     assert!(refused.contains("DENIED") && refused.contains("is unsigned"), "{refused}");
     assert!(refused.contains(&other.manifest.digest().to_string()), "{refused}");

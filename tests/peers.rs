@@ -3,47 +3,30 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nebh_oci::manifest::{Platform, RawManifest};
+use nebh_oci::manifest::RawManifest;
 use nebh_oci::names::{RepositoryAddress, Tag};
-use nebh_trust::key::PrivateKey;
-use nebh_trust::release::{ConfigSnapshot, ReleaseSpec, assemble};
-use nebh_trust::signing::{attest, sign_both};
+use nebh_trust::release::ConfigSnapshot;
+use nebh_trust::signing::attest;
 use nebh_trust::statement::SLSA_PROVENANCE_V1;
 
+use crate::support::release::{Release, sign};
 use crate::support::{Site, client, fail, has_program, peer, peers, small_image, succeed};
 
 const RELEASE: &str = "name: shop/hello\nrun:\n  switch: stop-first\n  alive: { tcp: \":8080\", within: 5s }\n";
-
-/// Signs `manifest` in both forms for `tags` and pushes the signatures.
-pub(crate) async fn sign(address: &RepositoryAddress, manifest: &RawManifest, tags: &[Tag], key: &PrivateKey) {
-    for artifact in sign_both(None, manifest, address, tags, key).expect("signatures") {
-        client().push_artifact(address, &artifact).await.expect("a signature is stored");
-    }
-}
 
 /// A signed image with a provenance, and a signed release of it under the tag `1.0.0`; gives the image.
 async fn publish(site: &Site, address: &RepositoryAddress, text: &str) -> RawManifest {
     let client = client();
     let image = small_image(text);
     let tag: Tag = "1.0.0".parse().expect("a tag");
-    for (descriptor, bytes) in &image.blobs {
-        client.push_blob_bytes(address, descriptor, bytes).await.expect("a blob is stored");
-    }
-    sign(address, &image.manifest, std::slice::from_ref(&tag), &site.builder).await;
+    client.push_artifact(address, &image).await.expect("the image is stored");
+    let signed = sign(&client, address, &image.manifest, std::slice::from_ref(&tag), &site.builder).await;
+    signed.expect("signatures are stored");
     let predicate = serde_json::json!({ "buildDefinition": { "buildType": "https://nebh.invalid/test" } });
     let provenance = attest(&image.manifest, SLSA_PROVENANCE_V1, &predicate, &site.builder).expect("an attestation");
     client.push_artifact(address, &provenance).await.expect("an attestation is stored");
-    client.push_manifest(address, &image.manifest, None).await.expect("the manifest is stored");
-
-    let spec = ReleaseSpec::parse("release.yaml", RELEASE).expect("a release");
-    let platform = image.manifest.descriptor().with_platform(Platform::new("linux", "amd64"));
-    let commit = "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit");
-    let parts = assemble(&spec, &tag, &commit, 1, &[platform], &ConfigSnapshot::default()).expect("a release");
-    for artifact in parts.artifacts() {
-        client.push_artifact(address, &artifact).await.expect("a part of the release is stored");
-    }
-    sign(address, parts.index(), std::slice::from_ref(&tag), &site.releaser).await;
-    client.push_manifest(address, parts.index(), Some(parts.tag())).await.expect("the release tag is granted");
+    let release = Release { spec: RELEASE, version: "1.0.0", counter: 1, config: &ConfigSnapshot::default() };
+    release.publish(&client, address, &image.manifest, &site.releaser).await.expect("the release is published");
     image.manifest
 }
 

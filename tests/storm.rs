@@ -14,7 +14,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::forge::Forge;
-use crate::support::shop::{Payer, Shop};
+use crate::support::payer::Payer;
+use crate::support::shop::Shop;
 use crate::support::{Server, client, succeed};
 
 mod choice;
@@ -71,11 +72,7 @@ impl Storm {
         let forge = Arc::new(Forge::beside(&shop.site));
         let service = Some(forge.serve(shop.site.port));
         shop.run_agent();
-        for version in ["1.0.0", "2.0.0"] {
-            succeed(&mut shop.nebh(&["node", "prepare", "--to", version]));
-        }
-        succeed(&mut shop.nebh(&["node", "switch", "--to", "1.0.0", "--no-wait"]));
-        succeed(&mut shop.nebh(&["node", "commit"]));
+        shop.serve_first();
         Some(Self { shop, forge, service, killed: BTreeMap::new() })
     }
 

@@ -10,7 +10,8 @@ use nebh_deployer::machine::Record;
 
 use super::ground::{Ground, Kind};
 use super::{Asking, LOOK_AGAIN_AFTER, PATIENCE, Table};
-use crate::support::shop::{Payer, Plan, RELEASE, Shop, done};
+use crate::support::payer::Payer;
+use crate::support::shop::{Plan, RELEASE, Shop, done};
 
 /// What happens around a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +133,7 @@ impl Story {
         shop.publish("9.0.0", 4, &RELEASE.replace("writes: 1, reads: [1]", NEXT_SCHEMA), &[]);
         let asking = Asking::new();
         shop.run_agent_with(|command| asking.arm(command));
-        for version in ["2.0.0", "1.0.0"] {
-            done(&shop, &["node", "prepare", "--to", version]);
-        }
-        done(&shop, &["node", "switch", "--to", "1.0.0", "--no-wait"]);
-        done(&shop, &["node", "commit"]);
+        shop.serve_first();
         let client = Some(shop.client());
         Some(Self { shop, asking, ground, client, apart: false, releases: 10 })
     }

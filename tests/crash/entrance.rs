@@ -2,18 +2,15 @@
 //! as it was, no request is answered twice, and who was connected sees a plain end and not a half answer.
 
 use super::{Asking, Table, waits};
-use crate::support::shop::{Shop, done};
+use crate::support::payer::Payer;
+use crate::support::shop::Shop;
 
 /// Kills at every point of the entrance.
 pub(super) fn story(table: &Table, points: &[String]) {
     let Some(mut shop) = Shop::start() else { return };
     let asking = Asking::new();
     shop.run_agent_with(|command| asking.arm(command));
-    for version in ["2.0.0", "1.0.0"] {
-        done(&shop, &["node", "prepare", "--to", version]);
-    }
-    done(&shop, &["node", "switch", "--to", "1.0.0", "--no-wait"]);
-    done(&shop, &["node", "commit"]);
+    shop.serve_first();
     let clients = ["a", "b", "c"].map(|name| shop.client_named(name));
     for point in points {
         asking.ask(point);
@@ -26,12 +23,12 @@ pub(super) fn story(table: &Table, points: &[String]) {
         let known = ["1.0.0", "2.0.0"].contains(&version.as_str());
         assert!(phase == "serving" && known, "{point}: {phase} {version}\n{}", shop.agent_output());
         waits(|| paid() > before, || format!("{point}: nobody can pay any more\n{}", shop.agent_output()));
-        let odd: Vec<String> = clients.iter().flat_map(crate::support::shop::Payer::odd).collect();
+        let odd: Vec<String> = clients.iter().flat_map(Payer::odd).collect();
         assert_eq!(odd, [""; 0], "{point}: answers that are neither whole nor a plain end");
         table.line(point, "entrance", &format!("{version} serves"), "started again, none answered twice, none lost");
         table.reached(point);
     }
-    let acknowledged: Vec<String> = clients.into_iter().flat_map(crate::support::shop::Payer::end).collect();
+    let acknowledged: Vec<String> = clients.into_iter().flat_map(Payer::end).collect();
     let mut book = shop.book();
     let missing: Vec<&String> = acknowledged.iter().filter(|payment| !book.contains(payment)).collect();
     assert!(missing.is_empty(), "payments are gone: {missing:?}");

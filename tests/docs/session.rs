@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal};
 
 use super::markdown::{Block, missing_line};
 use super::{pages, root};
-use crate::support::{free_port, has_program, peer};
+use crate::support::{free_port, has_program, leftovers, peer};
 
 /// Pages with commands, as a reader goes through them.
 const ORDER: &[&str] = &[
@@ -91,30 +91,21 @@ impl Shell {
             let _gone = rustix::process::kill_process_group(group, Signal::TERM);
         }
         drop(self.child.wait());
-        let runtime = if has_program("runc") { "runc" } else { "crun" };
-        for state in containers(self.folder.path()) {
-            let (Some(container), Some(place)) = (state.file_name(), state.parent()) else { continue };
-            drop(Command::new(runtime).arg("--root").arg(place).args(["delete", "--force"]).arg(container).output());
+        for node in std::fs::read_dir(self.folder.path().join("shop")).into_iter().flatten().flatten() {
+            leftovers::delete_containers(&node.path().join("containers"));
         }
         for round in 0..LOOKS_MAX {
-            let ours = processes_in(self.folder.path());
+            let ours = leftovers::processes_of(self.folder.path());
             if ours.is_empty() {
                 break;
             }
             // Whoever was asked gets a moment to write what it acknowledged.
-            for pid in ours.into_iter().filter(|_| round > LOOKS_MAX / 2) {
-                let _gone = rustix::process::kill_process(pid, Signal::KILL);
+            for (pid, _) in ours.into_iter().filter(|_| round > LOOKS_MAX / 2) {
+                leftovers::kill(pid);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let here = self.folder.path().to_string_lossy().into_owned();
-        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let mut below: Vec<&str> = places.filter(|place| place.starts_with(&here)).collect();
-        below.sort_unstable_by(|a, b| b.cmp(a));
-        for place in below {
-            let _gone = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
-        }
+        leftovers::unmount_below(self.folder.path());
     }
 }
 
@@ -122,29 +113,6 @@ impl Drop for Shell {
     fn drop(&mut self) {
         self.clean_up();
     }
-}
-
-/// Processes that work in a folder, or name it.
-fn processes_in(folder: &Path) -> Vec<Pid> {
-    let name = folder.to_string_lossy().into_owned();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| {
-        let works_there = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        works_there || String::from_utf8_lossy(&line).contains(&name)
-    });
-    ours.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
-}
-
-/// Folders of containers below a folder: those that hold the runtime's `state.json`.
-fn containers(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for node in std::fs::read_dir(folder.join("shop")).into_iter().flatten().flatten() {
-        for entry in std::fs::read_dir(node.path().join("containers")).into_iter().flatten().flatten() {
-            found.extend(entry.path().join("state.json").is_file().then(|| entry.path()));
-        }
-    }
-    found
 }
 
 /// Every port of the pages gets a free one.

@@ -2,10 +2,11 @@
 
 pub(crate) mod disk;
 pub(crate) mod forge;
-mod release;
+pub(crate) mod leftovers;
+pub(crate) mod payer;
+pub(crate) mod release;
 pub(crate) mod shop;
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 use nebh_oci::client::{Client, ClientSettings};
 use nebh_oci::digest::{DiffId, Digest};
 use nebh_oci::image_config::ImageConfig;
-use nebh_oci::manifest::{Artifact, Descriptor, ImageManifest, RawManifest};
-use nebh_oci::media_type::{OCI_CONFIG, OCI_LAYER_GZIP};
+use nebh_oci::manifest::Artifact;
+use nebh_oci::media_type::OCI_LAYER_GZIP;
 use nebh_oci::names::RepositoryAddress;
 use nebh_trust::key::PrivateKey;
 
@@ -120,7 +121,8 @@ impl Server {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child can be signalled");
         }
         let end = Instant::now() + PATIENCE;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+        while self.is_up() {
+            assert!(Instant::now() < end, "asked to end, and it goes on for {PATIENCE:?}\n{}", self.output());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -218,28 +220,13 @@ pub(crate) fn client() -> Client {
 
 /// A small real image: a static busybox that says `text`.
 pub(crate) fn small_image(text: &str) -> Artifact {
-    let mut program = Vec::new();
-    std::fs::File::open("/bin/busybox").and_then(|mut file| file.read_to_end(&mut program)).expect("busybox-static");
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_size(program.len() as u64);
-    header.set_mode(0o755);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    archive.append_data(&mut header, "busybox", program.as_slice()).expect("an entry");
-    let layer = archive.into_inner().expect("a tar");
+    let program = std::fs::read("/bin/busybox").expect("busybox-static");
+    let layer = release::layer("busybox", &program).expect("a tar");
     let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::fastest());
     let mut packed = vec![0; compressor.gzip_compress_bound(layer.len())];
     let size = compressor.gzip_compress(&layer, &mut packed).expect("gzip");
     packed.truncate(size);
     let mut config = ImageConfig::new("amd64", "linux", vec![DiffId(Digest::sha256(&layer))]);
     config.config.entrypoint = vec!["/busybox".to_owned(), "echo".to_owned(), text.to_owned()];
-    let config = config.to_bytes().expect("a config");
-    let layer = Descriptor::of(OCI_LAYER_GZIP, &packed);
-    let described = Descriptor::of(OCI_CONFIG, &config);
-    let image = ImageManifest::image(described.clone(), vec![layer.clone()]);
-    let manifest = RawManifest::from_image(&image).expect("a manifest");
-    Artifact { manifest, blobs: vec![(described, config), (layer, packed)], tag: None }
+    release::image(&config, OCI_LAYER_GZIP, packed).expect("an image")
 }

@@ -1,19 +1,21 @@
-//! Releases of the shop: an image with the program in it, config, statement, and everything signed as it should be.
+//! Images with one program in them, and releases of them, signed as they should be. The benchmarks include this file, too.
 
+use anyhow::Result;
+use nebh_oci::client::Client;
 use nebh_oci::digest::{DiffId, Digest};
 use nebh_oci::image_config::ImageConfig;
-use nebh_oci::manifest::{Descriptor, ImageManifest, Platform, RawManifest};
+use nebh_oci::manifest::{Artifact, Descriptor, ImageManifest, Platform, RawManifest};
 use nebh_oci::media_type::{OCI_CONFIG, OCI_LAYER};
 use nebh_oci::names::{RepositoryAddress, Tag};
 use nebh_trust::key::PrivateKey;
-use nebh_trust::release::{ConfigFile, ConfigLayer, ConfigSnapshot, ReleaseSpec, assemble};
+use nebh_trust::release::{ConfigSnapshot, ReleaseSpec, assemble};
 use nebh_trust::signing::sign_both;
 
-use super::{Site, client};
+/// The user that programs run as; the data are its own.
+pub(crate) const USER: u32 = 65532;
 
-/// An image with the program in it, signed by the builder.
-async fn image(site: &Site, program: &[u8], version: &str) -> RawManifest {
-    let (client, address) = (client(), &site.address("shop/api"));
+/// A layer with one program in it, as it is before it is packed.
+pub(crate) fn layer(name: &str, program: &[u8]) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::Regular);
@@ -22,56 +24,70 @@ async fn image(site: &Site, program: &[u8], version: &str) -> RawManifest {
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
-    archive.append_data(&mut header, "shop", program).expect("an entry");
-    let layer = archive.into_inner().expect("a tar");
-    let mut config = ImageConfig::new("amd64", "linux", vec![DiffId(Digest::sha256(&layer))]);
-    config.config.entrypoint = vec!["/shop".to_owned()];
-    config.config.env = vec![format!("VERSION={version}")];
-    config.config.user = Some("65532".to_owned());
-    let config = config.to_bytes().expect("a config");
-    let blobs = [(Descriptor::of(OCI_CONFIG, &config), config), (Descriptor::of(OCI_LAYER, &layer), layer)];
+    archive.append_data(&mut header, name, program)?;
+    Ok(archive.into_inner()?)
+}
+
+/// An image of one layer.
+pub(crate) fn image(config: &ImageConfig, media_type: &str, layer: Vec<u8>) -> Result<Artifact> {
+    let config = config.to_bytes()?;
+    let blobs = vec![(Descriptor::of(OCI_CONFIG, &config), config), (Descriptor::of(media_type, &layer), layer)];
     let image = ImageManifest::image(blobs[0].0.clone(), vec![blobs[1].0.clone()]);
-    let image = RawManifest::from_image(&image).expect("a manifest");
-    for (descriptor, bytes) in &blobs {
-        client.push_blob_bytes(address, descriptor, bytes).await.expect("a blob is stored");
-    }
-    client.push_manifest(address, &image, None).await.expect("the manifest is stored");
-    sign(address, &image, &[], &site.builder).await;
-    image
+    Ok(Artifact { manifest: RawManifest::from_image(&image)?, blobs, tag: None })
 }
 
-/// Makes a signed release and gives it its tag.
-pub(super) async fn publish(
-    site: &Site,
-    program: &[u8],
-    version: &str,
-    counter: u64,
-    spec: &str,
-    config: &[(&str, &str)],
-) {
-    let image = self::image(site, program, version).await;
-    let (client, tag, address): (_, Tag, _) = (client(), version.parse().expect("a tag"), &site.address("shop/api"));
-    let spec = ReleaseSpec::parse("release.yaml", spec).expect("a release");
-    let file = |(path, text): &(&str, &str)| ConfigFile {
-        path: path.parse().expect("a path"),
-        bytes: text.as_bytes().to_vec(),
-        executable: false,
-    };
-    let files: Vec<ConfigFile> = config.iter().map(file).collect();
-    let layer = ConfigLayer { name: "defaults".to_owned(), origin: "test".to_owned(), files };
-    let config = ConfigSnapshot { layers: if config.is_empty() { Vec::new() } else { vec![layer] } };
-    let platform = image.descriptor().with_platform(Platform::new("linux", "amd64"));
-    let commit = "0123456789abcdef0123456789abcdef01234567".parse().expect("a commit");
-    let parts = assemble(&spec, &tag, &commit, counter, &[platform], &config).expect("a release");
-    for artifact in parts.artifacts() {
-        client.push_artifact(address, &artifact).await.expect("a part of the release is stored");
-    }
-    sign(address, parts.index(), std::slice::from_ref(&tag), &site.releaser).await;
-    client.push_manifest(address, parts.index(), Some(parts.tag())).await.expect("the release tag is granted");
+/// An image that runs a program and tells it its version.
+pub(crate) fn program(name: &str, program: &[u8], version: &str) -> Result<Artifact> {
+    let layer = layer(name, program)?;
+    let mut config = ImageConfig::new("amd64", "linux", vec![DiffId(Digest::sha256(&layer))]);
+    config.config.entrypoint = vec![format!("/{name}")];
+    config.config.env = vec![format!("VERSION={version}")];
+    config.config.user = Some(USER.to_string());
+    image(&config, OCI_LAYER, layer)
 }
 
-async fn sign(address: &RepositoryAddress, manifest: &RawManifest, tags: &[Tag], key: &PrivateKey) {
-    for artifact in sign_both(None, manifest, address, tags, key).expect("signatures") {
-        client().push_artifact(address, &artifact).await.expect("a signature is stored");
+/// Signs `manifest` in both forms for `tags` and pushes the signatures.
+pub(crate) async fn sign(
+    client: &Client,
+    address: &RepositoryAddress,
+    manifest: &RawManifest,
+    tags: &[Tag],
+    key: &PrivateKey,
+) -> Result<()> {
+    for artifact in sign_both(None, manifest, address, tags, key)? {
+        client.push_artifact(address, &artifact).await?;
+    }
+    Ok(())
+}
+
+/// A release to be made.
+pub(crate) struct Release<'a> {
+    /// Text of `release.yaml`.
+    pub(crate) spec: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) counter: u64,
+    pub(crate) config: &'a ConfigSnapshot,
+}
+
+impl Release<'_> {
+    /// Makes it of an image that is there, signs it, and gives it its tag.
+    pub(crate) async fn publish(
+        &self,
+        client: &Client,
+        address: &RepositoryAddress,
+        image: &RawManifest,
+        key: &PrivateKey,
+    ) -> Result<()> {
+        let tag: Tag = self.version.parse()?;
+        let spec = ReleaseSpec::parse("release.yaml", self.spec).map_err(|failure| anyhow::anyhow!("{failure}"))?;
+        let platform = image.descriptor().with_platform(Platform::new("linux", "amd64"));
+        let commit = "0123456789abcdef0123456789abcdef01234567".parse()?;
+        let parts = assemble(&spec, &tag, &commit, self.counter, &[platform], self.config)?;
+        for artifact in parts.artifacts() {
+            client.push_artifact(address, &artifact).await?;
+        }
+        sign(client, address, parts.index(), std::slice::from_ref(&tag), key).await?;
+        client.push_manifest(address, parts.index(), Some(parts.tag())).await?;
+        Ok(())
     }
 }

@@ -1,17 +1,16 @@
 //! The shop: a small program in C that takes payments, made into signed releases on a site's gateway, and a node that
 //! runs it. The source is that of the deployer's own tests.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nebh_trust::key::PrivateKey;
+use nebh_trust::release::{ConfigFile, ConfigLayer, ConfigSnapshot};
 
-use super::{Server, Site, free_port, nebh, peer, release, said, succeed};
+use super::payer::{Payer, ask};
+use super::release::{self, Release};
+use super::{Server, Site, client, free_port, leftovers, nebh, peer, said, succeed};
 
 /// What a release of the shop says of itself.
 pub(crate) const RELEASE: &str = "
@@ -109,8 +108,24 @@ impl Shop {
 
     /// Makes a signed release and gives it its tag.
     pub(crate) fn publish(&self, version: &str, counter: u64, spec: &str, config: &[(&str, &str)]) {
+        let file = |(path, text): &(&str, &str)| ConfigFile {
+            path: path.parse().expect("a path"),
+            bytes: text.as_bytes().to_vec(),
+            executable: false,
+        };
+        let files: Vec<ConfigFile> = config.iter().map(file).collect();
+        let layer = ConfigLayer { name: "defaults".to_owned(), origin: "test".to_owned(), files };
+        let config = &ConfigSnapshot { layers: if config.is_empty() { Vec::new() } else { vec![layer] } };
+        let (client, address, site) = (client(), self.site.address("shop/api"), &self.site);
+        let image = release::program("shop", &self.program, version).expect("an image");
+        let publishing = async {
+            client.push_artifact(&address, &image).await?;
+            release::sign(&client, &address, &image.manifest, &[], &site.builder).await?;
+            let release = Release { spec, version, counter, config };
+            release.publish(&client, &address, &image.manifest, &site.releaser).await
+        };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(release::publish(&self.site, &self.program, version, counter, spec, config));
+        runtime.block_on(publishing).expect("the release is published");
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -179,6 +194,15 @@ impl Shop {
     /// Ends the agent with SIGKILL if it did not end itself.
     pub(crate) fn kill_agent(&mut self) {
         self.agent = None;
+    }
+
+    /// Both releases are prepared, and 1.0.0 serves.
+    pub(crate) fn serve_first(&self) {
+        for version in ["2.0.0", "1.0.0"] {
+            done(self, &["node", "prepare", "--to", version]);
+        }
+        done(self, &["node", "switch", "--to", "1.0.0", "--no-wait"]);
+        done(self, &["node", "commit"]);
     }
 
     /// The phase and the live version, once nothing is on its way any more; probation is committed.
@@ -259,139 +283,44 @@ impl Shop {
 
     /// One of several; its payments begin with its name.
     pub(crate) fn client_named(&self, name: &str) -> Payer {
-        let name = name.to_owned();
-        let (stop, paid) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let odd = Arc::new(Mutex::new(Vec::new()));
-        let (port, ended, book, oddities) = (self.port, stop.clone(), paid.clone(), odd.clone());
-        let thread = std::thread::spawn(move || {
-            let mut number = 0;
-            while !ended.load(Ordering::Relaxed) {
-                number += 1;
-                let payment = format!("{name}{number}");
-                match ask(port, &format!("POST /pay/{payment}")) {
-                    Ok(answer) if answer == "paid" => book.lock().expect("the client's book").push(payment),
-                    Ok(answer) => oddities.lock().expect("a list").push(format!("{payment}: {answer:?}")),
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                        oddities.lock().expect("a list").push(format!("{payment}: no end within its patience"));
-                    }
-                    // Refused, reset or closed before a whole answer: a plain failure.
-                    Err(_) => {}
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        });
-        Payer { stop, paid, odd, thread: Some(thread) }
+        Payer::start(self.port, name)
     }
-}
 
-impl Shop {
     /// Ends everything that runs on this node with SIGKILL: programs, attendants, the entrance, the agent. Containers and
     /// the entrance outlive the agent on purpose; here they end, each by what names this folder.
     pub(crate) fn end_all(&mut self) {
         self.agent = None;
         // Attendants first: they would write down how their program ended.
-        let here = self.folder().to_string_lossy().into_owned();
-        let state = self.state().to_string_lossy().into_owned();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_string_lossy().parse::<i32>().ok();
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line);
-            let ours = (line.contains(&here) || line.contains(&state)) && !line.contains("gateway");
-            if let Some(pid) = pid.filter(|_| ours).and_then(rustix::process::Pid::from_raw) {
-                // It may have ended meanwhile.
-                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        for place in [self.folder().to_owned(), self.state()] {
+            for (pid, _) in leftovers::processes_of(&place).into_iter().filter(|(_, line)| !line.contains("gateway")) {
+                leftovers::kill(pid);
             }
         }
-        let root = self.state().join("containers");
-        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-            let text = std::fs::read_to_string(entry.path().join("state.json")).unwrap_or_default();
-            let container: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let pid = container["init_process_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-            // A later process may have the number of one that is gone.
-            let group = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.unwrap_or(0))).unwrap_or_default();
-            let ours = group.contains(&*entry.file_name().to_string_lossy());
-            if let Some(pid) = pid.filter(|_| ours).and_then(rustix::process::Pid::from_raw) {
-                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-        self.unmount_below();
+        leftovers::inits(&self.containers()).into_iter().for_each(leftovers::kill);
+        self.unmount();
     }
 
-    fn unmount_below(&self) {
-        let here = self.folder().to_string_lossy().into_owned();
-        let state = self.state().to_string_lossy().into_owned();
-        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-        let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-        // The disk of a plan that has one is its own, and unmounts itself.
-        let inside = |place: &&str| place.starts_with(&here) || place.starts_with(&format!("{state}/"));
-        below.retain(inside);
-        below.sort_unstable_by(|a, b| b.cmp(a));
-        for place in below {
-            let _gone = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
-        }
+    fn containers(&self) -> PathBuf {
+        self.state().join("containers")
+    }
+
+    /// The disk of a plan that has one is its own, and unmounts itself.
+    fn unmount(&self) {
+        leftovers::unmount_below(self.folder());
+        leftovers::unmount_below(&self.state());
     }
 }
 
 impl Drop for Shop {
     fn drop(&mut self) {
         self.end_all();
-        let root = self.state().join("containers");
-        let runtime = if super::has_program("runc") { "runc" } else { "crun" };
-        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-            let id = entry.file_name();
-            drop(Command::new(runtime).arg("--root").arg(&root).args(["delete", "--force"]).arg(id).output());
-        }
-        self.unmount_below();
-    }
-}
-
-/// A client that pays.
-pub(crate) struct Payer {
-    stop: Arc<AtomicBool>,
-    paid: Arc<Mutex<Vec<String>>>,
-    odd: Arc<Mutex<Vec<String>>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Payer {
-    /// What was acknowledged so far.
-    pub(crate) fn acknowledged(&self) -> Vec<String> {
-        self.paid.lock().expect("the client's book").clone()
-    }
-
-    /// Answers that were neither the whole one nor a plain failure.
-    pub(crate) fn odd(&self) -> Vec<String> {
-        self.odd.lock().expect("a list").clone()
-    }
-
-    /// Ends, and gives what was acknowledged.
-    pub(crate) fn end(mut self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-        self.acknowledged()
-    }
-}
-
-impl Drop for Payer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        leftovers::delete_containers(&self.containers());
+        self.unmount();
     }
 }
 
 fn answers(output: &Output) -> bool {
     matches!(output.status.code(), Some(0 | 6))
-}
-
-fn ask(port: u16, request: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    // In one piece: the program reads once.
-    stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or(std::io::ErrorKind::UnexpectedEof.into())
 }
 
 fn compile(folder: &Path) -> Option<PathBuf> {

@@ -1,5 +1,8 @@
 //! Our side: a gateway with two signed releases, an agent with its entrance, and the commands that a person types.
 
+#[path = "../../support/release.rs"]
+mod release;
+
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,22 +10,17 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use nebh_oci::client::{Client, ClientSettings};
-use nebh_oci::digest::{DiffId, Digest};
-use nebh_oci::image_config::ImageConfig;
-use nebh_oci::manifest::{Descriptor, ImageManifest, Platform, RawManifest};
-use nebh_oci::media_type::{OCI_CONFIG, OCI_LAYER};
-use nebh_oci::names::{RepositoryAddress, Tag};
+use nebh_oci::names::RepositoryAddress;
 use nebh_trust::key::PrivateKey;
-use nebh_trust::release::{ConfigSnapshot, ReleaseSpec, assemble};
-use nebh_trust::signing::sign_both;
+use nebh_trust::release::ConfigSnapshot;
 
+use self::release::Release;
+pub(crate) use self::release::USER;
 use super::{Side, answers};
 use crate::command::run;
 use crate::leftovers::sweep;
 use crate::server::{Server, free_port};
 
-/// The user of the image; the volume's data are its own.
-pub(crate) const USER: u32 = 65532;
 const PASSPHRASE: &str = "bench";
 const RELEASE: &str = "
 name: shop/till
@@ -88,10 +86,16 @@ impl Ours {
         gateway.wait_for_port(registry)?;
         ours.gateway = Some(gateway);
         let address: RepositoryAddress = format!("127.0.0.1:{registry}/shop/till").parse()?;
-        let program = std::fs::read(program)?;
+        let (client, program) = (Client::new(ClientSettings::default())?, std::fs::read(program)?);
         let publishing = async {
-            publish(&address, &program, "1.0.0", 1, &builder, &releaser).await?;
-            publish(&address, &program, "2.0.0", 2, &builder, &releaser).await
+            for (version, counter) in [("1.0.0", 1), ("2.0.0", 2)] {
+                let image = release::program("till", &program, version)?;
+                client.push_artifact(&address, &image).await?;
+                release::sign(&client, &address, &image.manifest, &[], &builder).await?;
+                let release = Release { spec: RELEASE, version, counter, config: &ConfigSnapshot::default() };
+                release.publish(&client, &address, &image.manifest, &releaser).await?;
+            }
+            anyhow::Ok(())
         };
         tokio::runtime::Runtime::new()?.block_on(publishing)?;
         let mut agent = Server::start(&mut ours.serve(&["node", "run", "-v"], "node.yaml"), &folder.join("agent.log"))?;
@@ -147,61 +151,4 @@ impl Drop for Ours {
         drop(self.gateway.take());
         sweep(&self.folder);
     }
-}
-
-async fn publish(
-    address: &RepositoryAddress,
-    program: &[u8],
-    version: &str,
-    counter: u64,
-    builder: &PrivateKey,
-    releaser: &PrivateKey,
-) -> Result<()> {
-    let client = Client::new(ClientSettings::default())?;
-    let tag: Tag = version.parse()?;
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_size(program.len() as u64);
-    header.set_mode(0o755);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    archive.append_data(&mut header, "till", program)?;
-    let layer = archive.into_inner()?;
-    let mut config = ImageConfig::new("amd64", "linux", vec![DiffId(Digest::sha256(&layer))]);
-    config.config.entrypoint = vec!["/till".to_owned()];
-    config.config.env = vec![format!("VERSION={version}")];
-    config.config.user = Some(USER.to_string());
-    let config = config.to_bytes()?;
-    let blobs = [(Descriptor::of(OCI_CONFIG, &config), config), (Descriptor::of(OCI_LAYER, &layer), layer)];
-    let image = RawManifest::from_image(&ImageManifest::image(blobs[0].0.clone(), vec![blobs[1].0.clone()]))?;
-    for (descriptor, bytes) in &blobs {
-        client.push_blob_bytes(address, descriptor, bytes).await?;
-    }
-    client.push_manifest(address, &image, None).await?;
-    sign(&client, address, &image, &[], builder).await?;
-    let spec = ReleaseSpec::parse("release.yaml", RELEASE).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let platform = image.descriptor().with_platform(Platform::new("linux", "amd64"));
-    let commit = "0123456789abcdef0123456789abcdef01234567".parse()?;
-    let parts = assemble(&spec, &tag, &commit, counter, &[platform], &ConfigSnapshot::default())?;
-    for artifact in parts.artifacts() {
-        client.push_artifact(address, &artifact).await?;
-    }
-    sign(&client, address, parts.index(), std::slice::from_ref(&tag), releaser).await?;
-    client.push_manifest(address, parts.index(), Some(parts.tag())).await?;
-    Ok(())
-}
-
-async fn sign(
-    client: &Client,
-    address: &RepositoryAddress,
-    manifest: &RawManifest,
-    tags: &[Tag],
-    key: &PrivateKey,
-) -> Result<()> {
-    for artifact in sign_both(None, manifest, address, tags, key)? {
-        client.push_artifact(address, &artifact).await?;
-    }
-    Ok(())
 }
