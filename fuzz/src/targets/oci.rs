@@ -14,7 +14,23 @@ pub(crate) fn json(bytes: &[u8]) {
     assert_eq!(serde_json::from_slice::<Value>(bytes).expect("the ordinary reader reads it too"), value);
     let Ok(canonical) = json::canonical(&value) else { return };
     let again: Value = json::parse_strict(&canonical).expect("canonical JSON is strict JSON");
+    assert!(says_the_same(&again, &value), "the canonical form says something else");
     assert_eq!(json::canonical(&again).expect("and canonical once more"), canonical);
+}
+
+/// Equal, but for how a number is written.
+fn says_the_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| says_the_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| says_the_same(one, other)))
+        }
+        _ => one == other,
+    }
 }
 
 /// Bytes and digest are kept as they are; nothing is an image and an index; what we write says the same.
