@@ -1,7 +1,7 @@
 //! What an agent leaves behind on purpose when it ends: containers, their attendants, the entrance, mounts. Here they end,
 //! each by what names the folder of the measurement.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::mount::{UnmountFlags, unmount};
@@ -27,8 +27,25 @@ pub(crate) fn sweep(folder: &Path) {
     unmount_below(folder);
 }
 
+/// What is mounted below a folder by the end of a measurement: unmounted when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Mounts(PathBuf);
+
+impl Mounts {
+    /// Those below `folder`.
+    pub(crate) fn below(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        unmount_below(&self.0);
+    }
+}
+
 /// Unmounts all that is mounted below a folder; dockerd leaves its network namespace, and the folder cannot be removed.
-pub(crate) fn unmount_below(folder: &Path) {
+fn unmount_below(folder: &Path) {
     let here = format!("{}/", folder.display());
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();

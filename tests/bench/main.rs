@@ -19,6 +19,7 @@
 mod base;
 mod build;
 mod command;
+mod dockerd;
 mod leftovers;
 mod machine;
 mod measure;

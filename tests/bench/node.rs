@@ -24,6 +24,7 @@ use self::load::{Load, Seen};
 use self::ours::Ours;
 use self::volume::Volume;
 use crate::command::run as command;
+use crate::dockerd::Dockerd;
 use crate::machine::first_line;
 use crate::table::{Goal, Line, Section, quantile};
 use crate::{Bench, say};
@@ -142,7 +143,7 @@ fn players(bench: &Bench, folder: &Path, volume: &Volume) -> Result<Vec<Player>>
             windows: Windows::default(),
         }
     };
-    if Path::new("/usr/sbin/dockerd").exists() && Path::new("/usr/bin/docker").exists() {
+    if Dockerd::is_here() {
         let docker = Engine::docker(&place("docker")?, &program, &volume.subvolume("docker", 0)?)?;
         players.push(engine("docker stop, rm, run", docker));
     } else {

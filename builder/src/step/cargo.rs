@@ -16,7 +16,19 @@ use crate::spec::{Profile, RustStep};
 /// The time of all files of the skeleton, and `SOURCE_DATE_EPOCH` of both cargo steps: it follows from no commit. Crates
 /// that compile C run again when that variable changes, and with the commit's time every commit would compile them anew.
 /// 1980, because some archive formats know no earlier year.
-pub(super) const EPOCH: u64 = 315_532_800;
+pub const EPOCH: u64 = 315_532_800;
+
+/// Cargo's configuration. In a folder above the source, not by `--config`: a file there is merged with the project's own,
+/// and cargo of today stumbles over a file directly under `/`.
+pub const CONFIG: &str = r#"[source.crates-io]
+replace-with = "vendored"
+[source.vendored]
+directory = "/x/vendor"
+[build]
+rustflags = ["--remap-path-prefix=/x/vendor=/vendor", "--remap-path-prefix=/x/src=/src"]
+[net]
+offline = true
+"#;
 
 /// What the step works on.
 #[derive(Debug)]
@@ -77,45 +89,31 @@ impl Cargo<'_> {
                 Mount::tmpfs("/x/home", 256 << 20),
             ],
             args,
-            env: Self::environment(),
+            env: environment(),
             cwd: "/x/src".into(),
         };
         let folder = self.inputs.packages.work.folder(&format!("bundle-{name}"))?;
         let ran = self.inputs.sandbox.run(&job, &folder, EPOCH, self.inputs.packages.events).await;
         ran.map_err(|error| failure(&error))
     }
+}
 
-    /// The variables of cargo, besides those of every step.
-    pub(super) fn environment() -> BTreeMap<String, String> {
-        [
-            ("CARGO_HOME", "/x/home"),
-            ("CARGO_INCREMENTAL", "0"),
-            ("CARGO_TARGET_DIR", "/x/target"),
-            ("CARGO_TERM_COLOR", "never"),
-            ("CARGO_TERM_PROGRESS_WHEN", "never"),
-            // C code of crates writes the names of its files into what it compiles.
-            ("CFLAGS", "-ffile-prefix-map=/x/vendor=/vendor"),
-            ("CXXFLAGS", "-ffile-prefix-map=/x/vendor=/vendor"),
-            // Crates that roll dice while they compile take this instead.
-            ("CONST_RANDOM_SEED", "0"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
-    }
-
-    /// Cargo's configuration. In a folder above the source, not by `--config`: a file there is merged with the project's
-    /// own, and cargo of today stumbles over a file directly under `/`.
-    pub(super) fn config() -> &'static str {
-        r#"[source.crates-io]
-replace-with = "vendored"
-[source.vendored]
-directory = "/x/vendor"
-[build]
-rustflags = ["--remap-path-prefix=/x/vendor=/vendor", "--remap-path-prefix=/x/src=/src"]
-[net]
-offline = true
-"#
-    }
+/// The variables of cargo, besides those of every step.
+pub fn environment() -> BTreeMap<String, String> {
+    [
+        ("CARGO_HOME", "/x/home"),
+        ("CARGO_INCREMENTAL", "0"),
+        ("CARGO_TARGET_DIR", "/x/target"),
+        ("CARGO_TERM_COLOR", "never"),
+        ("CARGO_TERM_PROGRESS_WHEN", "never"),
+        // C code of crates writes the names of its files into what it compiles.
+        ("CFLAGS", "-ffile-prefix-map=/x/vendor=/vendor"),
+        ("CXXFLAGS", "-ffile-prefix-map=/x/vendor=/vendor"),
+        // Crates that roll dice while they compile take this instead.
+        ("CONST_RANDOM_SEED", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 fn failure(error: &SandboxError) -> Failure {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nebh_face::{Exit, Failure};
 use nebh_oci::digest::Digest;
 
-use super::cargo::{Cargo, EPOCH, RustInputs, profile_folder};
+use super::cargo::{CONFIG, Cargo, EPOCH, RustInputs, environment, profile_folder};
 use super::manifest::{Skeleton, is_wanted, skeleton};
 use crate::assembly::{Entry, EntryPath, FileTree, Meta};
 use crate::packages::{internal, key_of};
@@ -65,8 +65,8 @@ fn key(step: &RustStep, cargo: &Cargo<'_>, skeleton: &Skeleton) -> Result<Digest
         (&cargo.root_key, &cargo.vendor_key),
         &skeleton.files,
         (bins, features, step.profile.as_str()),
-        Cargo::environment(),
-        Cargo::config(),
+        environment(),
+        CONFIG,
     ))
 }
 

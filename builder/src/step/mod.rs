@@ -10,7 +10,7 @@
 //! A step's output is a tree that we declare ourselves: which files, which modes, which owner. What else a program left in
 //! its output folder is not looked at.
 
-mod cargo;
+pub mod cargo;
 mod collect;
 mod dependencies;
 mod files;

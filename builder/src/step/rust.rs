@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nebh_face::{Exit, Failure};
 
-use super::cargo::{Cargo, RustInputs, profile_folder};
+use super::cargo::{CONFIG, Cargo, RustInputs, profile_folder};
 use super::collect::collect;
 use super::dependencies::dependencies;
 use super::vendor::vendor;
@@ -30,7 +30,7 @@ pub async fn rust(step: &RustStep, inputs: &RustInputs<'_>, spill: &Spill) -> Re
     let config_folder = inputs.packages.work.folder("cargo")?;
     let cargo = Cargo { inputs, root, root_key, crates, vendor_key, config_folder };
     let config = cargo.config_folder.join("config.toml");
-    fs::write(&config, Cargo::config())
+    fs::write(&config, CONFIG)
         .and_then(|()| fs::set_permissions(&config, fs::Permissions::from_mode(0o644)))
         .map_err(|cause| failed_at(&config, &cause))?;
     let begun = Instant::now();

@@ -5,38 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use nebh_builder::step::cargo::{CONFIG, EPOCH};
 
 use super::Toolchain;
 use crate::measure::{Cost, run as measured};
 
-/// What the sandbox of our own step sets, too. They change what the compiler does, or what it writes down.
-pub(crate) const ENVIRONMENT: [(&str, &str); 12] = [
-    ("CARGO_HOME", "/x/home"),
-    ("CARGO_INCREMENTAL", "0"),
-    ("CARGO_TARGET_DIR", "/x/target"),
-    ("CARGO_TERM_PROGRESS_WHEN", "never"),
-    ("CFLAGS", "-ffile-prefix-map=/x/vendor=/vendor"),
-    ("CONST_RANDOM_SEED", "0"),
-    ("HOME", "/x/home"),
-    ("LC_ALL", "C.UTF-8"),
-    ("PATH", "/usr/bin:/usr/sbin"),
-    ("SOURCE_DATE_EPOCH", "315532800"),
-    ("TMPDIR", "/tmp"),
-    ("TZ", "UTC"),
-];
 /// Our step's command.
 pub(crate) const COMMAND: &str = "/usr/bin/cargo build --locked --offline --profile release --bin ledger";
-/// Our step's settings of cargo.
-pub(crate) const SETTINGS: &str = r#"[source.crates-io]
-replace-with = "vendored"
-[source.vendored]
-directory = "/x/vendor"
-[build]
-rustflags = ["--remap-path-prefix=/x/vendor=/vendor", "--remap-path-prefix=/x/src=/src"]
-[net]
-offline = true
-"#;
-
 /// Binds what it is given into the root, in a mount namespace of its own, and becomes cargo.
 const SCRIPT: &str = r#"
 set -e
@@ -54,6 +29,13 @@ shift 5
 exec chroot "$root" /usr/bin/env -i -C /x/src "$@"
 "#;
 
+/// The variables of our own step: they change what the compiler does, or what it writes down.
+pub(crate) fn environment() -> Vec<String> {
+    let mut all = nebh_builder::sandbox::environment(EPOCH);
+    all.extend(nebh_builder::step::cargo::environment());
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
 /// The compiler with its target folder.
 #[derive(Debug)]
 pub(crate) struct Compiler {
@@ -64,7 +46,7 @@ impl Compiler {
     /// With settings and a target folder below `folder`.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder.join("settings"))?;
-        std::fs::write(folder.join("settings/config.toml"), SETTINGS)?;
+        std::fs::write(folder.join("settings/config.toml"), CONFIG)?;
         let compiler = Self { folder: folder.to_owned() };
         compiler.forget()?;
         Ok(compiler)
@@ -75,7 +57,7 @@ impl Compiler {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--net", "sh", "-c", SCRIPT, "sh"]).arg(&tools.root).arg(source).arg(&tools.vendor);
         command.arg(self.folder.join("settings")).arg(self.folder.join("target"));
-        command.args(ENVIRONMENT.map(|(name, value)| format!("{name}={value}")));
+        command.args(environment());
         measured(command.args(COMMAND.split(' ')))
     }
 

@@ -5,44 +5,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use nebh_builder::step::cargo::CONFIG;
 
 use super::Toolchain;
-use super::compiler::{COMMAND, ENVIRONMENT, SETTINGS};
+use super::compiler::{COMMAND, environment};
 use crate::command::run;
-use crate::leftovers::unmount_below;
+use crate::dockerd::Dockerd;
 use crate::measure::{Cost, Watch};
-use crate::server::Server;
 
 /// dockerd of its own, with the base image.
 #[derive(Debug)]
 pub(crate) struct Docker {
-    daemon: Option<Server>,
+    daemon: Dockerd,
     folder: PathBuf,
-    socket: String,
     file: PathBuf,
 }
 
 impl Docker {
-    /// True if there is one.
-    pub(crate) fn is_here() -> bool {
-        Path::new("/usr/sbin/dockerd").exists() && Path::new("/usr/bin/docker").exists()
-    }
-
     /// Starts it below `folder`.
     pub(crate) fn start(folder: &Path, tools: &Toolchain) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let socket = format!("unix://{}", folder.join("docker.sock").display());
-        let mut dockerd = Command::new("/usr/sbin/dockerd");
-        dockerd
-            .args(["--bridge", "none", "--iptables=false", "-H", &socket])
-            .arg("--data-root")
-            .arg(folder.join("root"));
-        dockerd.arg("--exec-root").arg(folder.join("run")).arg("--pidfile").arg(folder.join("pid"));
-        let mut daemon = Server::start(&mut dockerd, &folder.join("dockerd.log"))?;
-        let mut version = client(&socket, &["version"]);
-        daemon.wait_until("dockerd", || version.output().is_ok_and(|output| output.status.success()))?;
-        let file = folder.join("Dockerfile");
-        let docker = Self { daemon: Some(daemon), folder: folder.to_owned(), socket, file };
+        let daemon = Dockerd::start(folder)?;
+        let docker = Self { daemon, folder: folder.to_owned(), file: folder.join("Dockerfile") };
         docker.import(folder, tools)?;
         std::fs::write(&docker.file, dockerfile())?;
         Ok(docker)
@@ -55,7 +38,7 @@ impl Docker {
         std::fs::remove_file(&archive)?;
         let settings = folder.join("settings");
         std::fs::create_dir_all(&settings)?;
-        std::fs::write(settings.join("config.toml"), SETTINGS)?;
+        std::fs::write(settings.join("config.toml"), CONFIG)?;
         self.add("toolchain:1", &tools.vendor, "/x/vendor/", "crates:1")?;
         self.add("crates:1", &settings, "/x/.cargo/", "base:1")
     }
@@ -69,12 +52,14 @@ impl Docker {
 
     /// The client.
     pub(crate) fn docker(&self, words: &[&str]) -> Command {
-        client(&self.socket, words)
+        let mut command = self.daemon.client();
+        command.args(words);
+        command
     }
 
     /// Builds the work tree; counts the daemon's work, too.
     pub(crate) fn build(&self, source: &Path) -> Result<Cost> {
-        let watch = Watch::start(&self.daemon.iter().map(Server::id).collect::<Vec<_>>());
+        let watch = Watch::start(&[self.daemon.id()]);
         let client = crate::measure::run(
             self.docker(&["build", "-q", "--network", "none", "-t", "ledger:1", "-f"]).arg(&self.file).arg(source),
         )?;
@@ -93,25 +78,11 @@ impl Docker {
     }
 }
 
-impl Drop for Docker {
-    fn drop(&mut self) {
-        drop(self.daemon.take());
-        unmount_below(&self.folder);
-    }
-}
-
-fn client(socket: &str, words: &[&str]) -> Command {
-    let mut command = Command::new("/usr/bin/docker");
-    command.args(["-H", socket]).args(words).env("DOCKER_BUILDKIT", "1");
-    command
-}
-
 fn dockerfile() -> String {
-    let environment: Vec<String> = ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!(
         "FROM base:1 AS build\nENV {}\nWORKDIR /x/src\nCOPY . .\nRUN --mount=type=cache,target=/x/target \
          --mount=type=cache,target=/x/home {COMMAND} && cp /x/target/release/ledger /ledger\nFROM scratch\n\
          COPY --from=build /ledger /usr/bin/ledger\nENTRYPOINT [\"/usr/bin/ledger\"]\n",
-        environment.join(" ")
+        environment().join(" ")
     )
 }

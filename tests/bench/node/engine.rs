@@ -8,47 +8,34 @@ use anyhow::Result;
 
 use super::{Side, answers};
 use crate::command::run;
-use crate::leftovers::unmount_below;
-use crate::server::{Server, free_port};
+use crate::dockerd::Dockerd;
+use crate::leftovers::Mounts;
+use crate::server::free_port;
 
 /// A container engine with an application.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    command: Vec<String>,
-    /// podman's settings.
-    settings: Option<PathBuf>,
-    /// docker's, which ends with it.
-    daemon: Option<Server>,
-    /// podman's, which wants a short path.
-    _short: Option<tempfile::TempDir>,
-    folder: PathBuf,
+    kind: Kind,
     live: PathBuf,
     port: u16,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Docker(Dockerd),
+    /// Without a daemon. `runs` wants a short path.
+    Podman {
+        storage: PathBuf,
+        runs: tempfile::TempDir,
+        settings: PathBuf,
+        _mounts: Mounts,
+    },
 }
 
 impl Engine {
     /// docker with a daemon of its own below `folder`.
     pub(crate) fn docker(folder: &Path, program: &Path, live: &Path) -> Result<Self> {
-        let socket = format!("unix://{}", folder.join("docker.sock").display());
-        let mut dockerd = Command::new("/usr/sbin/dockerd");
-        dockerd
-            .args(["--bridge", "none", "--iptables=false", "-H", &socket])
-            .arg("--data-root")
-            .arg(folder.join("root"));
-        dockerd.arg("--exec-root").arg(folder.join("run")).arg("--pidfile").arg(folder.join("pid"));
-        let mut daemon = Server::start(&mut dockerd, &folder.join("dockerd.log"))?;
-        let command = vec!["/usr/bin/docker".to_owned(), "-H".to_owned(), socket];
-        daemon.wait_until("dockerd", || words(&command).arg("version").output().is_ok_and(|o| o.status.success()))?;
-        Self {
-            command,
-            settings: None,
-            daemon: Some(daemon),
-            _short: None,
-            folder: folder.to_owned(),
-            live: live.to_owned(),
-            port: free_port()?,
-        }
-        .with_image(folder, program)
+        Self::with_image(Kind::Docker(Dockerd::start(folder)?), folder, program, live)
     }
 
     /// podman with storage of its own below `folder`.
@@ -58,37 +45,31 @@ impl Engine {
         let text = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
                     [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
         std::fs::write(&settings, text)?;
-        let place = |name: &str| folder.join(name).display().to_string();
-        let short = tempfile::tempdir()?;
-        let runs = short.path().display().to_string();
-        let command = ["podman", "--root", &place("root"), "--runroot", &runs].map(str::to_owned).to_vec();
-        Self {
-            command,
-            settings: Some(settings),
-            daemon: None,
-            _short: Some(short),
-            folder: folder.to_owned(),
-            live: live.to_owned(),
-            port: free_port()?,
-        }
-        .with_image(folder, program)
+        let (storage, runs) = (folder.join("root"), tempfile::tempdir()?);
+        let kind = Kind::Podman { storage, runs, settings, _mounts: Mounts::below(folder) };
+        Self::with_image(kind, folder, program, live)
     }
 
-    fn with_image(self, folder: &Path, program: &Path) -> Result<Self> {
+    fn with_image(kind: Kind, folder: &Path, program: &Path, live: &Path) -> Result<Self> {
+        let engine = Self { kind, live: live.to_owned(), port: free_port()? };
         let archive = folder.join("image.tar");
         let parent = program.parent().unwrap_or(Path::new("/"));
         run(Command::new("tar").arg("-C").arg(parent).arg("-cf").arg(&archive).arg("till"))?;
-        run(self.engine().args(["import", "--change", "ENTRYPOINT [\"/till\"]"]).arg(&archive).arg("till:1"))?;
-        self.run(1)?;
-        Ok(self)
+        run(engine.engine().args(["import", "--change", "ENTRYPOINT [\"/till\"]"]).arg(&archive).arg("till:1"))?;
+        engine.run(1)?;
+        Ok(engine)
     }
 
     fn engine(&self) -> Command {
-        let mut command = words(&self.command);
-        if let Some(settings) = &self.settings {
-            command.env("CONTAINERS_CONF", settings);
+        match &self.kind {
+            Kind::Docker(daemon) => daemon.client(),
+            Kind::Podman { storage, runs, settings, .. } => {
+                let mut command = Command::new("podman");
+                command.arg("--root").arg(storage).arg("--runroot").arg(runs.path());
+                command.env("CONTAINERS_CONF", settings);
+                command
+            }
         }
-        command
     }
 
     fn run(&self, version: u32) -> Result<()> {
@@ -129,13 +110,5 @@ impl Side for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         drop(self.engine().args(["rm", "-f", "till"]).output());
-        drop(self.daemon.take());
-        unmount_below(&self.folder);
     }
-}
-
-fn words(command: &[String]) -> Command {
-    let mut words = Command::new(command.first().map_or("", String::as_str));
-    words.args(command.iter().skip(1));
-    words
 }
