@@ -14,17 +14,19 @@ mod tree;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use self::compiler::Compiler;
 use self::docker::Docker;
 use self::prepare::Moved;
 use self::tree::Tree;
+use crate::dockerd::Dockerd;
 use crate::machine::first_line;
-use crate::measure::{Cost, in_turn};
+use crate::measure::{Cost, Side, in_turn};
 use crate::table::{Goal, Line, Section};
 use crate::{Bench, say};
 
+const ROUNDS: usize = 5;
 /// A build without a change answers within this, in seconds.
 const NO_CHANGE_GOAL: f64 = 0.3;
 /// What a build of one changed line may take beyond the compiler's own time, in seconds.
@@ -59,12 +61,12 @@ struct Costs {
 
 /// Measures the part.
 pub(crate) fn run(bench: &Bench) -> Result<Section> {
-    let folder = bench.folder("build")?;
+    let (folder, rounds) = (bench.folder("build")?, bench.rounds(ROUNDS));
     say("build: our first build, which unpacks the toolchain");
     let tree = Tree::new(&bench.nebh, &folder, &bench.kept("builder")?)?;
     let (first, inputs) = tree.first_build()?;
     let tools = Toolchain { root: tree.project.kept("roots")?, vendor: tree.project.kept("vendor")? };
-    let docker = if Docker::is_here() {
+    let docker = if Dockerd::is_here() {
         say("build: docker's base image of the same toolchain");
         Some(Docker::start(&folder.join("docker"), &tools)?)
     } else {
@@ -79,8 +81,8 @@ pub(crate) fn run(bench: &Bench) -> Result<Section> {
         sides.compiler.forget()?;
         sides.docker.as_ref().map_or(Ok(()), Docker::forget)
     })?;
-    let warm = sides.rounds("one line changed", bench.rounds(5), |sides| sides.tree.change_a_line())?;
-    let same = sides.rounds("no change", bench.rounds(5), |_| Ok(()))?;
+    let warm = sides.rounds("one line changed", rounds, |sides| sides.tree.change_a_line())?;
+    let same = sides.rounds("no change", rounds, |_| Ok(()))?;
     say("build: bytes that a host moves");
     let Sides { tree, docker, .. } = &mut sides;
     let moved = prepare::moved(&bench.nebh, &folder.join("site"), tree, docker.as_ref())?;
@@ -92,7 +94,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Section> {
         title: "Build: buildspecs/ledger".to_owned(),
         versions,
         lines: lines(&cold, &warm, &same, &moved),
-        notes: notes(&first, &inputs, &moved),
+        notes: notes(&first, &inputs, &moved, rounds),
         ..Section::default()
     })
 }
@@ -104,22 +106,15 @@ impl Sides {
         for round in 0..rounds {
             say(&format!("build: {what}, round {} of {rounds}", round + 1));
             before(self)?;
-            let (tree, tools, compiler, docker) = (&self.tree, &self.tools, &self.compiler, self.docker.as_ref());
-            let mut ours = |_| tree.project.build().map(Some);
-            let mut alone = |_| compiler.build(tools, &tree.project.path).map(Some);
-            let mut theirs = |_| docker.map(|docker| docker.build(&tree.project.path)).transpose();
-            let mut sides: [&mut dyn FnMut(usize) -> Result<Option<Cost>>; 3] = [&mut ours, &mut alone, &mut theirs];
-            if round % 2 == 1 {
-                sides.reverse();
-            }
-            let mut done = in_turn(1, &mut sides)?;
-            if round % 2 == 1 {
-                done.reverse();
-            }
-            let mut done = done.into_iter().map(|costs| costs.into_iter().flatten());
-            for side in [&mut costs.ours, &mut costs.compiler, &mut costs.docker] {
-                side.extend(done.next().into_iter().flatten());
-            }
+            let source = &self.tree.project.path;
+            let docker = || self.docker.as_ref().context("docker")?.build(source);
+            let sides: &mut [Side<'_, Cost>] = &mut [
+                (&mut costs.ours, &|| self.tree.project.build()),
+                (&mut costs.compiler, &|| self.compiler.build(&self.tools, source)),
+                (&mut costs.docker, &docker),
+            ];
+            let here = if self.docker.is_some() { 3 } else { 2 };
+            in_turn(round, &mut sides[..here])?;
         }
         Ok(costs)
     }
@@ -153,7 +148,7 @@ fn lines(cold: &Costs, warm: &Costs, same: &Costs, moved: &Moved) -> Vec<Line> {
             what: "… beyond the compiler's own time".to_owned(),
             unit: "s",
             ours: beyond(&warm.ours),
-            beside: vec![(DOCKER.to_owned(), beyond(&warm.docker))],
+            beside: (!warm.docker.is_empty()).then(|| (DOCKER.to_owned(), beyond(&warm.docker))).into_iter().collect(),
             goal: Goal::AtMost(BEYOND_GOAL),
         },
         line("no change", same, Goal::AtMost(NO_CHANGE_GOAL), |cost| cost.wall),
@@ -177,8 +172,9 @@ fn kilobytes(bytes: u64) -> f64 {
     bytes as f64 / 1000.0
 }
 
-fn notes(first: &Cost, inputs: &str, moved: &Moved) -> Vec<String> {
+fn notes(first: &Cost, inputs: &str, moved: &Moved, rounds: usize) -> Vec<String> {
     let mut notes = vec![
+        format!("Rounds: cold 1, the others {rounds}."),
         format!(
             "Our very first build, everything fetched before ({inputs}), toolchain and crates unpacked by it: {:.0} s, {:.0} CPU s.",
             first.wall, first.cpu

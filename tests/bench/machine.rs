@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-/// One line: date, cores, memory, kernel, distribution, and the file system below the scratch folder.
-pub(crate) fn describe(scratch: &Path) -> String {
+/// One line: date, cores, memory, kernel, distribution, the file system below the scratch folder, how busy it is, and what
+/// profile the program lies in the target folder of.
+pub(crate) fn describe(scratch: &Path, program: &Path) -> String {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_default();
@@ -15,8 +16,10 @@ pub(crate) fn describe(scratch: &Path) -> String {
     let system = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("").trim_matches('"');
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("");
+    let profile = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     format!(
-        "{date} · {cores} cores ({cpu}), {} GiB, kernel {}, {system}, scratch on {} · load at the end {load}",
+        "{date} · {cores} cores ({cpu}), {} GiB, kernel {}, {system}, scratch on {} · load at the end {load} · ours built \
+         with the profile `{profile}`",
         kib >> 20,
         kernel.trim(),
         file_system(scratch),

@@ -121,7 +121,7 @@ fn main() -> Result<()> {
             continue;
         }
         let mut section = run(&bench).with_context(|| format!("part `{name}`"))?;
-        section.machine = machine::describe(&bench.scratch);
+        section.machine = machine::describe(&bench.scratch, &bench.nebh);
         println!("{}", section.text());
         if !bench.small && bench.only.is_none() {
             let before = std::fs::read_to_string(&document).unwrap_or_default();

@@ -94,19 +94,18 @@ pub(crate) fn resident(roots: &[u32]) -> f64 {
     tree(roots).into_iter().filter_map(resident_pages).sum::<f64>() * PAGE_BYTES / MIB
 }
 
-/// Does the same on every side in turn, first A B, then B A, so that what drifts meets both. Gives the results by side.
-pub(crate) fn in_turn<T>(rounds: usize, sides: &mut [&mut dyn FnMut(usize) -> Result<T>]) -> Result<Vec<Vec<T>>> {
-    let mut results: Vec<Vec<T>> = sides.iter().map(|_| Vec::new()).collect();
-    for round in 0..rounds {
-        let mut order: Vec<usize> = (0..sides.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for side in order {
-            results[side].push(sides[side](round)?);
-        }
+/// A side: what it gave so far, and how it is measured once.
+pub(crate) type Side<'a, T> = (&'a mut Vec<T>, &'a dyn Fn() -> Result<T>);
+
+/// Measures every side once, in odd rounds the last one first, so that what drifts meets all of them.
+pub(crate) fn in_turn<T>(round: usize, sides: &mut [Side<'_, T>]) -> Result<()> {
+    if round % 2 == 1 {
+        sides.reverse();
     }
-    Ok(results)
+    for (results, measure) in sides {
+        results.push(measure()?);
+    }
+    Ok(())
 }
 
 #[derive(Debug)]

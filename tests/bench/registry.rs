@@ -85,7 +85,11 @@ fn measured(
     measure: Measure<'_>,
 ) -> Result<()> {
     let on = |side: &Side| measure(side).with_context(|| format!("{name}, {}", side.kind.name()));
-    let results = in_turn(rounds, &mut [&mut |_| on(&sides[0]), &mut |_| on(&sides[1])])?;
+    let mut results = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        let [ours, theirs] = &mut results;
+        in_turn(round, &mut [(ours, &|| on(&sides[0])), (theirs, &|| on(&sides[1]))])?;
+    }
     for (at, (what, unit, goal)) in shapes.into_iter().enumerate() {
         let of = |side: usize| results[side].iter().map(|values| values[at]).collect();
         section.lines.push(Line::new(what, unit, of(0), sides[1].kind.name(), of(1), goal));
