@@ -1,7 +1,7 @@
 //! Unpacking: what a layer means, and each attack by its name.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
 use crate::manifest::{Descriptor, ImageManifest};

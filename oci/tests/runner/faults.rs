@@ -6,10 +6,11 @@ use std::process::Command;
 use axum::body::{Body, Bytes};
 use nebh_oci::client::{Client, ClientError, ClientErrorKind, ClientSettings, Credentials};
 use nebh_oci::digest::Digest;
-use nebh_oci::manifest::{Descriptor, MANIFEST_SIZE_MAX};
+use nebh_oci::manifest::MANIFEST_SIZE_MAX;
 
 use crate::liar::{CONTENT, Liar, blob, broken, status, with};
 use crate::peer::{client, quick};
+use crate::referrers::referrer;
 
 struct Destination(tempfile::TempDir);
 

@@ -17,7 +17,7 @@ pub(crate) struct Asked {
 }
 
 pub(crate) struct Liar {
-    port: u16,
+    pub(crate) port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 

@@ -6,7 +6,7 @@ use nebh_oci::media_type;
 use crate::liar::{Liar, blob, status, with};
 use crate::peer::client;
 
-fn referrer(subject: &Descriptor, note: &str) -> RawManifest {
+pub(crate) fn referrer(subject: &Descriptor, note: &str) -> RawManifest {
     let image = ImageManifest::artifact("a/b", vec![]).with_subject(subject.clone()).with_annotation("note", note);
     RawManifest::from_image(&image).unwrap()
 }
