@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nebh_oci::digest::{Algorithm, Digest, Hasher};
+use nebh_oci::locked_file::LockedFile;
 
 /// Bytes hashed at once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -150,13 +151,15 @@ impl InputArchive {
             options.read(true).write(true).create(true).truncate(false);
             options.open(path).map_err(io_at("open", path))
         };
-        let file = open(&shared)?;
         // Whoever holds the lock may append to what is there; anybody else writes a file of their own.
-        let (file, path) = match file.try_lock() {
-            Ok(()) if is_same_file(&file, &shared) => (file, shared),
+        let claim = |file, path: &Path| LockedFile::claim(file).map_err(io_at("lock", path));
+        let (file, path) = match claim(open(&shared)?, &shared)? {
+            Some(file) if is_same_file(&file, &shared) => (file, shared),
             _ => {
                 let own = self.root.join("partial").join(format!("{}.{}", expected.hex(), uuid::Uuid::now_v7()));
-                (open(&own)?, own)
+                let file = claim(open(&own)?, &own)?
+                    .ok_or_else(|| io_at("lock", &own)(io::ErrorKind::AlreadyExists.into()))?;
+                (file, own)
             }
         };
         let mut incoming = Incoming {
@@ -187,7 +190,7 @@ fn is_same_file(file: &File, path: &Path) -> bool {
 pub struct Incoming {
     path: PathBuf,
     target: PathBuf,
-    file: File,
+    file: LockedFile,
     expected: Digest,
     size: Option<u64>,
     written: u64,

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nebh_face::{Exit, Failure};
+use nebh_oci::locked_file::LockedFile;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -50,7 +51,7 @@ pub struct Service {
     pub queue: Queue,
     places: Semaphore,
     /// Held for as long as the service lives.
-    _lock: std::fs::File,
+    _lock: LockedFile,
 }
 
 impl Service {
@@ -81,20 +82,15 @@ impl Service {
     }
 }
 
-fn lock(state: &Path) -> Result<std::fs::File, Failure> {
+fn lock(state: &Path) -> Result<LockedFile, Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::new(Exit::Failed, format!("cannot use the state folder {}", state.display())).because(error)
     };
     std::fs::create_dir_all(state).map_err(|error| failed(&error))?;
-    let file = std::fs::File::create(state.join("lock")).map_err(|error| failed(&error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Failure::new(Exit::Failed, format!("another build service uses {}", state.display()))
-                .next("end it, or give this one a `state` of its own"))
-        }
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(&error)),
-    }
+    LockedFile::claim_service(&state.join("lock")).map_err(|error| failed(&error))?.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("another build service uses {}", state.display()))
+            .next("end it, or give this one a `state` of its own")
+    })
 }
 
 /// Serves on `listener` until `stop` turns true.

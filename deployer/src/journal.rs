@@ -13,12 +13,13 @@
 //! Rejected designs: a database (more moving parts than one file that `less` reads); storing states instead of
 //! events (a state does not say how it came about).
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nebh_oci::digest::Digest;
+use nebh_oci::locked_file::LockedFile;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Event, Record, Refused, State, Transition, step};
@@ -90,7 +91,7 @@ pub struct Journal {
     length: u64,
     seq: u64,
     boot: String,
-    _lock: File,
+    _lock: LockedFile,
 }
 
 impl Journal {
@@ -102,12 +103,9 @@ impl Journal {
             move |source| JournalError::Io { what, path, source }
         };
         std::fs::create_dir_all(dir).map_err(io("make the folder of"))?;
-        let lock = File::create(dir.join("journal.lock")).map_err(io("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path }),
-            Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
-        }
+        let Some(lock) = LockedFile::claim_service(&dir.join("journal.lock")).map_err(io("lock"))? else {
+            return Err(JournalError::Locked { path });
+        };
         let mut options = OpenOptions::new();
         let mut file = options.create(true).read(true).append(true).open(&path).map_err(io("open"))?;
         let mut bytes = Vec::new();

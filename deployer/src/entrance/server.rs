@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use nebh_oci::locked_file::LockedFile;
 use rustix::process::{Resource, Rlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
@@ -56,9 +56,8 @@ struct Server {
 /// Runs the entrance of this folder until it is told to stop. A second one for the same folder is refused.
 pub async fn serve(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let lock = std::fs::File::create(folder.join("entrance.lock"))?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|error| io::Error::new(io::Error::from(error).kind(), "another entrance runs for this folder"))?;
+    let lock = LockedFile::claim_service(&folder.join("entrance.lock"))?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "another entrance runs for this folder"))?;
     let server = Arc::new(Server {
         note: folder.join("entrance.json"),
         gates: Mutex::default(),

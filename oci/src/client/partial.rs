@@ -9,10 +9,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Hasher};
+use crate::locked_file::LockedFile;
 
 #[derive(Debug)]
 pub(super) struct Partial {
-    file: File,
+    file: LockedFile,
     path: PathBuf,
     hasher: Hasher,
     digest: Digest,
@@ -116,14 +117,10 @@ impl Drop for Partial {
 }
 
 /// The file at `path`, created if need be and locked; `None` when somebody else has it.
-fn open_locked(path: &Path) -> io::Result<Option<File>> {
+fn open_locked(path: &Path) -> io::Result<Option<LockedFile>> {
     loop {
         let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
+        let Some(file) = LockedFile::claim(file)? else { return Ok(None) };
         // Between opening and locking, its writer may have published it under its final name: never write to that.
         let is_same = fs::symlink_metadata(path).is_ok_and(|named| {
             file.metadata().is_ok_and(|opened| (opened.dev(), opened.ino()) == (named.dev(), named.ino()))

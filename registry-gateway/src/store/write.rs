@@ -7,13 +7,14 @@
 //! Rejected: retrying a failed fsync (the kernel may have dropped the pages and call the second one a success);
 //! rename over an existing blob (a damaged upload could replace a good file).
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use nebh_oci::digest::Digest;
+use nebh_oci::locked_file::LockedFile;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::StoreError;
@@ -32,7 +33,7 @@ pub struct Store {
     tree: Tree,
     locks: Vec<Mutex<()>>,
     /// Holds the file lock for as long as the store lives.
-    _lock: File,
+    _lock: LockedFile,
 }
 
 impl Store {
@@ -48,18 +49,9 @@ impl Store {
             }
         }
         let path = tree.lock();
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(StoreError::io("open", &path))?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path }),
-            Err(errno) => return Err(StoreError::io("lock", path)(errno.into())),
-        }
+        let Some(lock) = LockedFile::claim_service(&path).map_err(StoreError::io("lock", &path))? else {
+            return Err(StoreError::Locked { path });
+        };
         if made {
             for folder in tree.folders() {
                 sync_folder(&folder)?;
