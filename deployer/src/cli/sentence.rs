@@ -224,7 +224,8 @@ pub(super) fn history(entry: &Entry) -> String {
         Event::Alive { after_ms, .. } => format!("alive after {after_ms} ms"),
         Event::Opened { window, .. } => format!("held {} ms, {} lost", window.held_ms, window.lost),
         Event::Lost { generation, why, after_ms, .. } => lost(*generation, why, *after_ms),
-        Event::HoldFailed { why, .. }
+        Event::AheadFailed { why, .. }
+        | Event::HoldFailed { why, .. }
         | Event::StopFailed { why, .. }
         | Event::SnapshotFailed { why, .. }
         | Event::ExchangeFailed { why, .. }

@@ -6,16 +6,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nebh_trust::release::Probe;
+use nebh_trust::release::{Probe, ReleaseStatement};
 use rustix::process::Signal;
 
-use super::generation::Generation;
+use super::branch::{Places, data_name};
 use super::local::LocalHost;
 use super::prepare::blocking;
 use super::trouble;
 use crate::container::{Exit, Run};
-use crate::data::{DataName, Dataset, DriverKind, Exchange, Identity};
-use crate::machine::{DatasetName, GenerationId, SnapshotName, TimelineId, Trouble, TroubleKind, Window};
+use crate::machine::{DatasetName, GenerationId, SnapshotName, Trouble, TroubleKind, Window};
 use crate::netns::Namespace;
 use crate::probe::{Subject, measure};
 
@@ -82,38 +81,6 @@ impl LocalHost {
         .await
     }
 
-    pub(super) async fn exchange(
-        &self,
-        snapshot: &SnapshotName,
-        timeline: TimelineId,
-        aside: TimelineId,
-        datasets: &[DatasetName],
-    ) -> Result<(), Trouble> {
-        let (snapshot, incoming) = (data_name(snapshot.as_text())?, data_name(&timeline.to_string())?);
-        let left_as = data_name(&aside.to_string())?;
-        let places = self.places(datasets)?;
-        let notes = self.path.join("timelines");
-        blocking(move || {
-            for (kind, dataset) in &places {
-                let driver = kind.driver();
-                let note = notes.join(format!("{}-{incoming}", dataset.name));
-                // Once the branch is live nothing stands under its name any more: who it was has to be known by then.
-                let identity = if let Some(identity) = read_note(&note) {
-                    identity
-                } else {
-                    let made = driver.branch(dataset, &snapshot, &incoming);
-                    let identity = made.map_err(|error| trouble::from_data(&error))?.identity;
-                    write_note(&note, &identity).map_err(|error| trouble::failed(&error))?;
-                    identity
-                };
-                let exchange = Exchange { incoming: incoming.clone(), identity, left_as: left_as.clone() };
-                driver.exchange(dataset, &exchange).map_err(|error| trouble::from_data(&error))?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
     pub(super) async fn start(&self, id: GenerationId) -> Result<(), Trouble> {
         let folder = self.folder(id);
         let generation = folder.read().map_err(|error| trouble::failed(&error))?;
@@ -131,12 +98,13 @@ impl LocalHost {
                 return Ok(());
             }
         }
-        let spare = runs.into_iter().find(|run| run.is_spare() && self.sees_live_data(run, &generation));
+        let data = self.live_places(&generation.statement);
+        let spare = runs.into_iter().find(|run| run.is_spare() && self.sees(run, &generation.statement, &data));
         let run = if let Some(run) = spare {
             run
         } else {
             let run = folder.next_run();
-            let spec = self.spec(&generation, None);
+            let spec = self.spec(&generation, &data, None);
             self.node.runner.create(&run, &spec).await.map_err(|error| trouble::failed(&error))?;
             run
         };
@@ -210,6 +178,7 @@ impl LocalHost {
         let (waited, held) = entrance.release(&self.gate).await.map_err(failed)?;
         let lost = self.failed_since_hold(self.failed_so_far().await?);
         self.clear_ended();
+        self.clear_stale();
         Ok(Window { held_ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX), waited, lost })
     }
 
@@ -228,27 +197,14 @@ impl LocalHost {
         }
     }
 
-    fn places(&self, datasets: &[DatasetName]) -> Result<Vec<(DriverKind, Dataset)>, Trouble> {
-        let place = |name: &DatasetName| {
-            let settings = self.app.datasets.get(name).ok_or_else(|| {
-                trouble::wrong(format!("dataset `{name}` has no place in the node's settings any more"))
-            })?;
-            let dataset = Dataset { name: name.to_string(), path: settings.path.clone(), owner: None };
-            Ok((settings.driver, dataset))
-        };
-        datasets.iter().map(place).collect()
-    }
-
-    /// A container that was created before its data were exchanged still shows the old ones: mounts follow what they
-    /// mounted, not the path.
-    pub(super) fn sees_live_data(&self, run: &Run, generation: &Generation) -> bool {
+    /// True if the container was created on these very data: mounts follow what they mounted, not the path.
+    pub(super) fn sees(&self, run: &Run, statement: &ReleaseStatement, data: &Places) -> bool {
         let Some(process) = run.process() else { return false };
-        self.datasets(&generation.statement).iter().all(|(_, dataset)| {
-            let mount = generation.statement.data.iter().find(|(name, _)| name.as_str() == dataset.name);
-            let Some((_, mount)) = mount else { return false };
+        statement.data.iter().all(|(name, mount)| {
+            let Some(place) = data.get(name.as_str()) else { return true };
             let inside = format!("/proc/{}/root{}", process.pid, mount.mount);
-            match (std::fs::symlink_metadata(inside), std::fs::symlink_metadata(&dataset.path)) {
-                (Ok(seen), Ok(live)) => (seen.dev(), seen.ino()) == (live.dev(), live.ino()),
+            match (std::fs::symlink_metadata(inside), std::fs::symlink_metadata(place)) {
+                (Ok(seen), Ok(there)) => (seen.dev(), seen.ino()) == (there.dev(), there.ino()),
                 _ => false,
             }
         })
@@ -266,10 +222,6 @@ pub(super) fn ended(exit: Option<&Exit>) -> String {
 
 fn gone(id: GenerationId) -> Trouble {
     Trouble::new(TroubleKind::Failed, format!("{id} does not run"))
-}
-
-fn data_name(text: &str) -> Result<DataName, Trouble> {
-    text.parse().map_err(|error| trouble::from_data(&error))
 }
 
 fn signal(name: &str) -> Signal {
@@ -290,25 +242,5 @@ fn flush(place: &Path) {
         && let Err(error) = rustix::fs::syncfs(folder)
     {
         tracing::warn!(place = %place.display(), %error, "cannot flush");
-    }
-}
-
-fn read_note(path: &Path) -> Option<Identity> {
-    std::fs::read_to_string(path).ok().filter(|text| !text.is_empty()).map(Identity::new)
-}
-
-fn write_note(path: &Path, identity: &Identity) -> std::io::Result<()> {
-    use std::io::Write;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let half = path.with_extension("half");
-    let mut file = std::fs::File::create(&half)?;
-    file.write_all(identity.to_string().as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&half, path)?;
-    match path.parent() {
-        Some(folder) => std::fs::File::open(folder)?.sync_all(),
-        None => Ok(()),
     }
 }

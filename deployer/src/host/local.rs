@@ -11,6 +11,7 @@ use nebh_oci::digest::Digest;
 use nebh_trust::policy::TrustPolicy;
 use tokio::time::MissedTickBehavior;
 
+use super::branch::ExchangeFailed;
 use super::generation::Folder;
 use super::node::Parts;
 use super::prepare::blocking;
@@ -176,10 +177,17 @@ impl Host for LocalHost {
                     Err(why) => Event::PrepareFailed { generation, why },
                 }
             }
-            Effect::Hold { step } => match self.hold().await {
-                Ok(()) => Event::Held { step },
-                Err(why) => Event::HoldFailed { step, why },
-            },
+            Effect::Hold { step, ahead } => {
+                if let Some(ahead) = ahead
+                    && let Err(why) = self.make_ahead(&ahead).await
+                {
+                    return Some(Event::AheadFailed { step, why });
+                }
+                match self.hold().await {
+                    Ok(()) => Event::Held { step },
+                    Err(why) => Event::HoldFailed { step, why },
+                }
+            }
             Effect::Stop { step } => match self.stop().await {
                 Ok(()) => Event::Stopped { step },
                 Err(why) => Event::StopFailed { step, why },
@@ -188,12 +196,10 @@ impl Host for LocalHost {
                 Ok(()) => Event::Snapshotted { step },
                 Err(why) => Event::SnapshotFailed { step, why },
             },
-            Effect::Exchange { step, snapshot, timeline, aside, datasets } => {
-                match self.exchange(&snapshot, timeline, aside, &datasets).await {
-                    Ok(()) => Event::Exchanged { step },
-                    Err(why) => Event::ExchangeFailed { step, why },
-                }
-            }
+            Effect::Exchange { step, branch, aside } => match self.exchange(&branch, aside).await {
+                Ok(()) => Event::Exchanged { step },
+                Err(ExchangeFailed { why, torn }) => Event::ExchangeFailed { step, why, torn },
+            },
             Effect::Start { step, generation } => match self.start(generation).await {
                 Ok(()) => Event::Started { step },
                 Err(why) => Event::StartFailed { step, why },

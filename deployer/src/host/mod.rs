@@ -4,6 +4,7 @@
 //! crash and property tests use). No decision lives behind this trait; an implementation that has to decide
 //! something asks for a new event instead.
 
+mod branch;
 mod change;
 mod disk;
 mod evidence;

@@ -8,7 +8,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nebh_oci::image_config::ImageConfig;
@@ -18,6 +17,7 @@ use nebh_trust::release::{DataClass, ReleaseStatement, Switch};
 use tokio::sync::mpsc;
 
 use super::Progress;
+use super::branch::Places;
 use super::generation::{Folder, Generation};
 use super::local::LocalHost;
 use super::{disk, fetch, trouble};
@@ -55,13 +55,13 @@ impl LocalHost {
             folder.write(&generation, &evidence).map_err(|error| trouble::failed(&error))?;
         }
         let generation = folder.read().map_err(|error| trouble::failed(&error))?;
-        self.spare(id, &generation).await?;
+        self.spare(id, &generation, &self.live_places(&generation.statement)).await?;
         if let Some(old) = beside.filter(|old| *old != id) {
             progress.say("rehearse the way back");
             let old_generation = self.folder(old).read().map_err(|error| {
                 Trouble::new(TroubleKind::Failed, format!("the way back, {old}, is not whole on this disk: {error}"))
             })?;
-            self.spare(old, &old_generation).await?;
+            self.spare(old, &old_generation, &self.live_places(&old_generation.statement)).await?;
         }
         facts(&generation)
     }
@@ -187,7 +187,7 @@ impl LocalHost {
             return Ok(());
         }
         progress.say("check config in the new image");
-        let spec = self.spec(generation, Some(check));
+        let spec = self.spec(generation, &self.live_places(&generation.statement), Some(check));
         let id = folder.container_id("check");
         let at = folder.path().join("check");
         // What an earlier try left would make the runtime refuse the name.
@@ -223,24 +223,22 @@ impl LocalHost {
     }
 
     /// A container that waits to be started, unless there is one.
-    pub(super) async fn spare(&self, id: GenerationId, generation: &Generation) -> Result<(), Trouble> {
+    pub(super) async fn spare(&self, id: GenerationId, generation: &Generation, data: &Places) -> Result<(), Trouble> {
         let folder = self.folder(id);
-        if folder.runs().iter().any(|run| run.is_spare() && self.sees_live_data(run, generation)) {
+        if folder.runs().iter().any(|run| run.is_spare() && self.sees(run, &generation.statement, data)) {
             return Ok(());
         }
-        let spec = self.spec(generation, None);
+        let spec = self.spec(generation, data, None);
         let created = self.node.runner.create(&folder.next_run(), &spec).await;
         created.map(drop).map_err(|error| trouble::failed(&error))
     }
 
-    pub(super) fn spec(&self, generation: &Generation, check: Option<&[String]>) -> BundleSpec {
+    pub(super) fn spec(&self, generation: &Generation, data: &Places, check: Option<&[String]>) -> BundleSpec {
         let statement = &generation.statement;
-        let data: BTreeMap<String, PathBuf> =
-            self.datasets(statement).into_iter().map(|(_, dataset)| (dataset.name, dataset.path)).collect();
         let planned = Planned {
             root: &self.node.root(&generation.image),
             config: &self.node.config(&generation.config),
-            data: &data,
+            data,
             user: User { uid: generation.uid, gid: generation.gid },
             node: self.node.settings.node.as_text(),
         };
@@ -249,7 +247,7 @@ impl LocalHost {
             spec.network = nebh_oci::runtime::NetworkMode::None;
             return spec;
         }
-        container::with_data(spec, statement, &data)
+        container::with_data(spec, statement, data)
     }
 
     /// The release's datasets that have a place here.

@@ -8,7 +8,9 @@ use nebh_trust::key::PrivateKey;
 
 use super::Host;
 use crate::data::suite::Disk;
-use crate::machine::{Effect, Event, GenerationId, Loss, SnapshotKind, SnapshotName, TimelineId, TroubleKind};
+use crate::machine::{
+    Ahead, Branch, Effect, Event, GenerationId, Loss, SnapshotKind, SnapshotName, TimelineId, TroubleKind,
+};
 
 mod registry;
 mod world;
@@ -55,7 +57,7 @@ async fn switch_and_both_ways_back_need_no_registry_and_keep_every_payment() {
 
     // From here on the registry is not asked.
     let requests = world.registry.requests();
-    let held = world.perform(Effect::Hold { step: step("b") }).await;
+    let held = world.perform(Effect::Hold { step: step("b"), ahead: None }).await;
     assert_eq!(held, Event::Held { step: step("b") });
     assert_eq!(world.perform(Effect::Stop { step: step("b") }).await, Event::Stopped { step: step("b") });
     assert!(world.host.observe().await.is_empty());
@@ -69,26 +71,39 @@ async fn switch_and_both_ways_back_need_no_registry_and_keep_every_payment() {
     let watch = world.host.watch(g(2));
     assert!(world.ask("GET /crash").await.is_err());
     assert_eq!(watch.await, Loss::Signal { name: "SIGSEGV".to_owned() });
-    world.perform(Effect::Hold { step: step("c") }).await;
+    world.perform(Effect::Hold { step: step("c"), ahead: None }).await;
     world.perform(Effect::Stop { step: step("c") }).await;
     world.perform(snapshot("c", SnapshotKind::Abandoned)).await;
     assert_eq!(bring_up(&world, 1, "c").await, 0);
     assert_eq!(world.ask("GET /").await.unwrap(), "1.0.0");
     assert_eq!(world.ask("GET /book").await.unwrap(), "first\nsecond\n");
 
-    // The other choice: the data of before.
-    world.perform(Effect::Hold { step: step("d") }).await;
-    world.perform(Effect::Stop { step: step("d") }).await;
-    let exchange = Effect::Exchange {
-        step: step("d"),
+    // The other choice: the data of before. Branch and container are made while the program goes on.
+    let branch = Branch {
         snapshot: "b-pre".parse().unwrap(),
         timeline: TimelineId::new(1),
-        aside: TimelineId::new(0),
         datasets: vec!["ledger".parse().unwrap()],
     };
+    let ahead = Ahead { generation: g(1), branch: Some(branch.clone()) };
+    let spares = || world.host.folder(g(1)).runs().iter().filter(|run| run.is_spare()).count();
+    let before = spares();
+    for op in ["d", "d"] {
+        let held = world.perform(Effect::Hold { step: step(op), ahead: Some(Box::new(ahead.clone())) }).await;
+        assert_eq!(held, Event::Held { step: step("d") });
+        assert_eq!(spares(), before + 1, "made once");
+    }
+    let made = world.host.folder(g(1)).runs().pop().unwrap();
+    world.perform(Effect::Stop { step: step("d") }).await;
+    let exchange = Effect::Exchange { step: step("d"), branch, aside: TimelineId::new(0) };
     assert_eq!(world.perform(exchange.clone()).await, Event::Exchanged { step: step("d") });
     assert_eq!(world.perform(exchange.clone()).await, Event::Exchanged { step: step("d") }, "again changes nothing");
     bring_up(&world, 1, "d").await;
+    let started = world.host.last_started(g(1)).unwrap();
+    assert_eq!(started, made, "no other was created inside the window");
+    // What waited with the left data mounted is cleared in the background.
+    while spares() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(world.ask("GET /book").await.unwrap(), "first\n");
     assert_eq!(world.ask("POST /pay/third").await.unwrap(), "paid");
     assert_eq!(world.perform(exchange).await, Event::Exchanged { step: step("d") });

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nebh_oci::digest::Digest;
 
 use crate::machine::{
-    Effect, Event, Facts, GenerationId, PrepareSource, SnapshotName, TimelineId, Trouble, TroubleKind, Window,
+    Branch, Effect, Event, Facts, GenerationId, PrepareSource, SnapshotName, TimelineId, Trouble, TroubleKind, Window,
 };
 
 /// The world of one application.
@@ -88,7 +88,12 @@ impl World {
         }
         Some(match effect.clone() {
             Effect::Prepare { generation, source, .. } => self.prepare(generation, &source),
-            Effect::Hold { step } => {
+            Effect::Hold { step, ahead } => {
+                if ahead.is_some()
+                    && let Some(why) = self.faults.remove("ahead")
+                {
+                    return Some(Event::AheadFailed { step, why });
+                }
                 self.open = None;
                 Event::Held { step }
             }
@@ -101,11 +106,11 @@ impl World {
                 self.snapshots.entry(name).or_insert(live);
                 Event::Snapshotted { step }
             }
-            Effect::Exchange { step, snapshot, timeline, aside, .. } => {
+            Effect::Exchange { step, branch: Branch { snapshot, timeline, .. }, aside } => {
                 if self.line != Some(timeline) {
                     let Some(branch) = self.snapshots.get(&snapshot).cloned() else {
-                        let text = format!("there is no snapshot `{snapshot}`");
-                        return Some(Event::ExchangeFailed { step, why: Trouble::new(TroubleKind::Failed, text) });
+                        let why = Trouble::new(TroubleKind::Failed, format!("there is no snapshot `{snapshot}`"));
+                        return Some(Event::ExchangeFailed { step, why, torn: false });
                     };
                     let left = std::mem::replace(&mut self.live, branch);
                     self.aside.insert(aside, left);
@@ -164,10 +169,10 @@ impl World {
 fn failed(effect: &Effect, why: Trouble) -> Option<Event> {
     Some(match effect.clone() {
         Effect::Prepare { generation, .. } => Event::PrepareFailed { generation, why },
-        Effect::Hold { step } => Event::HoldFailed { step, why },
+        Effect::Hold { step, .. } => Event::HoldFailed { step, why },
         Effect::Stop { step } => Event::StopFailed { step, why },
         Effect::Snapshot { step, .. } => Event::SnapshotFailed { step, why },
-        Effect::Exchange { step, .. } => Event::ExchangeFailed { step, why },
+        Effect::Exchange { step, .. } => Event::ExchangeFailed { step, why, torn: false },
         Effect::Start { step, .. } => Event::StartFailed { step, why },
         Effect::CheckAlive { step, .. } => Event::AliveFailed { step, why },
         Effect::Open { step, .. } => Event::OpenFailed { step, why },

@@ -31,6 +31,12 @@ pub struct Data {
     pub timelines: BTreeMap<TimelineId, Timeline>,
     /// Every snapshot that an operation needed.
     pub snapshots: BTreeMap<SnapshotName, SnapshotFacts>,
+    /// A branch that was ordered and is not live, or not yet: something may lie under its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<(TimelineId, SnapshotName)>,
+    /// The snapshot whose branch some datasets may show while others do not: nothing else may be started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torn: Option<SnapshotName>,
 }
 
 /// One line of history.
@@ -94,12 +100,24 @@ impl Data {
     pub fn first(at: Timestamp) -> Self {
         let first = TimelineId::new(0);
         let line = Timeline { parent: None, begun: at, generation: None, schema: Stamps::new(), last: None };
-        Self { current: first, timelines: BTreeMap::from([(first, line)]), snapshots: BTreeMap::new() }
+        let timelines = BTreeMap::from([(first, line)]);
+        Self { current: first, timelines, snapshots: BTreeMap::new(), ordered: None, torn: None }
     }
 
     /// The number that the next timeline gets.
     pub fn next_timeline(&self) -> TimelineId {
-        self.timelines.last_key_value().map_or(TimelineId::new(0), |(id, _)| id.next())
+        let last = self.timelines.last_key_value().map(|(id, _)| *id);
+        let ordered = self.ordered.as_ref().map(|(id, _)| *id);
+        last.max(ordered).map_or(TimelineId::new(0), TimelineId::next)
+    }
+
+    /// The number for a branch of `snapshot`. A branch that was ordered and did not become live keeps its number for the
+    /// same snapshot, and for no other: a half-done exchange is gone on with, and nobody gets other data than asked for.
+    pub fn branch_of(&self, snapshot: &SnapshotName) -> TimelineId {
+        match &self.ordered {
+            Some((id, of)) if of == snapshot => *id,
+            _ => self.next_timeline(),
+        }
     }
 
     /// What this timeline is to the current one.
@@ -134,6 +152,12 @@ impl Data {
             line.last = Some(facts.name.clone());
         }
         self.snapshots.insert(facts.name.clone(), facts);
+    }
+
+    /// Why the data cannot be used as they are; `branched` is the snapshot that a branch of is exchanged in first.
+    pub(super) fn torn_for(&self, branched: Option<&SnapshotName>) -> Option<String> {
+        let torn = self.torn.as_ref().filter(|torn| Some(*torn) != branched)?;
+        Some(format!("some datasets show the data of snapshot `{torn}` and others do not; finish that rollback first"))
     }
 
     /// Makes `id`, a branch from `parent`, the current line.

@@ -4,7 +4,7 @@
 //! | effect | idempotency key | outcome |
 //! |---|---|---|
 //! | `Prepare` | generation | `Prepared`, `PrepareFailed` |
-//! | `Hold` | – (a state) | `Held`, `HoldFailed` |
+//! | `Hold` | – (a state) | `Held`, `AheadFailed`, `HoldFailed` |
 //! | `Stop` | – (a state) | `Stopped`, `StopFailed` |
 //! | `Snapshot` | snapshot name | `Snapshotted`, `SnapshotFailed` |
 //! | `Exchange` | new timeline | `Exchanged`, `ExchangeFailed` |
@@ -44,6 +44,8 @@ pub enum Effect {
     Hold {
         /// Of which try.
         step: Step,
+        /// What is made before anybody has to wait; if it cannot be made, nothing is held.
+        ahead: Option<Box<Ahead>>,
     },
     /// No container of the application runs afterwards: the release's signal, its grace, then SIGKILL. All of them, not
     /// only the one believed to run: two writers on one dataset must not happen. Nothing running is `Stopped`.
@@ -70,18 +72,15 @@ pub enum Effect {
     },
     /// For each dataset: makes a writable branch of `snapshot` called `timeline` and exchanges it with the live
     /// path; what was live stays beside as `aside`. A dataset whose live data are the branch `timeline` already
-    /// (by the driver's own id, not by file name) is left alone: the program may have written to it.
+    /// (by the driver's own id, not by file name) is left alone: the program may have written to it. If one dataset
+    /// cannot be exchanged, those before it are put back: programs never see half of another timeline.
     Exchange {
         /// Of which try.
         step: Step,
-        /// The snapshot to branch from.
-        snapshot: SnapshotName,
-        /// Name of the new line.
-        timeline: TimelineId,
+        /// The branch.
+        branch: Branch,
         /// Name under which what was live is kept.
         aside: TimelineId,
-        /// Which datasets.
-        datasets: Vec<DatasetName>,
     },
     /// Starts the generation's container dark (the entrance does not lead to it), after today's trust policy accepted
     /// it again from what is on this disk. One that runs already is `Started`.
@@ -126,6 +125,28 @@ pub enum Effect {
     /// Tells the gateway what runs, is prepared and is needed for the way back, and publishes manifests of
     /// snapshots that are not published yet. Best effort, never waited for. Done by the agent.
     Report,
+}
+
+/// What a change needs that takes long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ahead {
+    /// The generation that will be started: it needs a container that sees the data which will be live.
+    pub generation: GenerationId,
+    /// The branch that will be exchanged in, if the data change.
+    pub branch: Option<Branch>,
+}
+
+/// A writable branch of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Branch {
+    /// The snapshot.
+    pub snapshot: SnapshotName,
+    /// Name of the branch.
+    pub timeline: TimelineId,
+    /// Which datasets.
+    pub datasets: Vec<DatasetName>,
 }
 
 impl Effect {

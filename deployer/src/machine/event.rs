@@ -77,6 +77,13 @@ pub enum Event {
         /// Of which try.
         step: Step,
     },
+    /// Outcome of `Hold`: something that had to be made ahead could not be made; nothing else was touched.
+    AheadFailed {
+        /// Of which try.
+        step: Step,
+        /// Why.
+        why: Trouble,
+    },
     /// Outcome of `Hold`.
     HoldFailed {
         /// Of which try.
@@ -113,12 +120,15 @@ pub enum Event {
         /// Of which try.
         step: Step,
     },
-    /// Outcome of `Exchange`: some dataset may be exchanged and another not.
+    /// Outcome of `Exchange`.
     ExchangeFailed {
         /// Of which try.
         step: Step,
         /// Why.
         why: Trouble,
+        /// True if some datasets show the new timeline and could not be put back; else all are as they were.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        torn: bool,
     },
     /// Outcome of `Start`: the container's process runs, the entrance does not lead to it.
     Started {
@@ -204,6 +214,7 @@ impl Event {
             Self::Prepared { .. } => "prepared",
             Self::PrepareFailed { .. } => "prepare-failed",
             Self::Held { .. } => "held",
+            Self::AheadFailed { .. } => "ahead-failed",
             Self::HoldFailed { .. } => "hold-failed",
             Self::Stopped { .. } => "stopped",
             Self::StopFailed { .. } => "stop-failed",
@@ -233,6 +244,7 @@ impl Event {
     pub const fn step(&self) -> Option<&Step> {
         match self {
             Self::Held { step }
+            | Self::AheadFailed { step, .. }
             | Self::HoldFailed { step, .. }
             | Self::Stopped { step }
             | Self::StopFailed { step, .. }

@@ -55,7 +55,7 @@ impl Draft<'_> {
 
     fn back_off(self, change: Change, ms: u64, record: Record) -> Transition {
         let step = change.step.clone();
-        let hold = Effect::Hold { step: step.clone() };
+        let hold = Effect::Hold { step: step.clone(), ahead: None };
         self.to(Phase::BackingOff(change), record, [hold, Effect::Wait { step, ms }])
     }
 
@@ -95,7 +95,9 @@ impl Draft<'_> {
             }
             DataMove::Keep
         } else {
-            DataMove::Branch { snapshot: change.snapshot(), timeline: self.state.data.next_timeline() }
+            let snapshot = change.snapshot();
+            let timeline = self.state.data.branch_of(&snapshot);
+            DataMove::Branch { snapshot, timeline }
         };
         let kind = Kind::Rollback {
             why: Some(why.to_owned()),
@@ -113,7 +115,7 @@ impl Draft<'_> {
             started: false,
             opened: false,
         };
-        self.hold(back, Record::RbBegin)
+        self.order(back)
     }
 
     /// A person wants another pair. Everything it needs is checked here, before anything happens.
@@ -130,13 +132,30 @@ impl Draft<'_> {
         let bad = left.and_then(digest).filter(|left| digest(to) != Some(*left));
         let was_opened = from.is_some();
         let kind = Kind::Rollback { why: None, data, bad, was_opened };
-        Ok(self.begin(op, kind, from, Some(to), BACK_STARTS, Record::RbBegin))
+        let step = Step { op: op.clone(), attempt: 1 };
+        let (begun, to) = (self.at, Some(to));
+        Ok(self.order(Change { step, kind, from, to, begun, tries_left: BACK_STARTS, started: false, opened: false }))
+    }
+
+    /// First room of every rollback.
+    fn order(mut self, back: Change) -> Transition {
+        if let Kind::Rollback { data: DataMove::Branch { snapshot, timeline }, .. } = &back.kind {
+            self.state.data.ordered = Some((*timeline, snapshot.clone()));
+        }
+        self.hold(back, Record::RbBegin)
+    }
+
+    /// Nothing shows half of another timeline, or a person has to see to it that it shows the whole.
+    pub(super) fn exchange_failed(mut self, change: &Change, why: &Trouble, torn: bool) -> Transition {
+        self.state.data.torn = self.incoming(change).filter(|_| torn).map(|branch| branch.snapshot);
+        self.stuck(change, &why.text)
     }
 
     /// Nothing more happens without a person. The entrance holds: callers wait rather than get wrong answers.
     pub(super) fn stuck(self, change: &Change, why: &str) -> Transition {
-        let stuck = Stuck { step: change.step.clone(), why: why.to_owned(), from: change.from, to: change.to };
-        let hold = Effect::Hold { step: change.step.clone() };
+        let step = change.step.clone();
+        let stuck = Stuck { step: step.clone(), why: why.to_owned(), from: change.from, to: change.to };
+        let hold = Effect::Hold { step, ahead: None };
         let draft = self.end(change, Outcome::Stuck { why: why.to_owned() });
         draft.to(Phase::NeedsOperator(stuck), Record::NeedsOp, [hold, Effect::Report])
     }
@@ -149,7 +168,7 @@ impl Draft<'_> {
 
     pub(super) fn hold_now(self, stuck: &Stuck) -> Transition {
         let step = stuck.step.clone();
-        self.stay(Record::BackOff, [Effect::Hold { step }])
+        self.stay(Record::BackOff, [Effect::Hold { step, ahead: None }])
     }
 }
 

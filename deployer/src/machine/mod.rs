@@ -22,7 +22,7 @@ mod tests;
 pub mod wish;
 
 pub use data::{Data, SnapshotFacts, Stamps, Timeline, TimelineStatus, unreadable};
-pub use effect::Effect;
+pub use effect::{Ahead, Branch, Effect};
 pub use event::{Author, Event, Loss, Observation, PrepareSource, Trouble, TroubleKind, Window};
 pub use facts::{DatasetClass, DatasetFacts, Facts, SchemaWindow};
 pub use ids::{

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::data::{SnapshotFacts, unreadable};
-use super::effect::Effect;
+use super::effect::{Ahead, Branch, Effect};
 use super::event::Trouble;
 use super::ids::{DatasetName, GenerationId, OpId, Step};
 use super::record::Record;
@@ -77,8 +77,27 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn hold(self, change: Change, record: Record) -> Transition {
-        let step = change.step.clone();
-        self.to(Phase::Holding(change), record, [Effect::Hold { step }])
+        let (step, ahead) = (change.step.clone(), self.ahead(&change).map(Box::new));
+        self.to(Phase::Holding(change), record, [Effect::Hold { step, ahead }])
+    }
+
+    /// What can be made while a generation serves. After a failure nobody is served well: holding comes first.
+    fn ahead(&self, change: &Change) -> Option<Ahead> {
+        let serves = matches!(self.before.phase, Phase::Serving(_) | Phase::Probation(_));
+        let asked = matches!(change.kind, Kind::Switch | Kind::Rollback { why: None, .. });
+        let generation = change.to.filter(|_| serves && asked)?;
+        Some(Ahead { generation, branch: self.incoming(change) })
+    }
+
+    /// The branch that will be exchanged in.
+    pub(super) fn incoming(&self, change: &Change) -> Option<Branch> {
+        match &change.kind {
+            Kind::Rollback { data: DataMove::Branch { snapshot, timeline }, .. } => {
+                let datasets = self.branch_set(snapshot);
+                Some(Branch { snapshot: snapshot.clone(), timeline: *timeline, datasets })
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn stop(self, change: &Change, record: Record) -> Transition {
@@ -141,18 +160,12 @@ impl<'a> Draft<'a> {
     pub(super) fn snapshotted(mut self, change: &Change) -> Transition {
         self.note_snapshot(change);
         let mut change = change.clone();
+        if let Some(branch) = self.incoming(&change) {
+            let (step, aside) = (change.step.clone(), self.state.data.current);
+            return self.to(Phase::Exchanging(change), Record::RbSnap, [Effect::Exchange { step, branch, aside }]);
+        }
         match &change.kind {
-            Kind::Rollback { data: DataMove::Branch { snapshot, timeline }, .. } => {
-                let effect = Effect::Exchange {
-                    step: change.step.clone(),
-                    snapshot: snapshot.clone(),
-                    timeline: *timeline,
-                    aside: self.state.data.current,
-                    datasets: self.branch_set(snapshot),
-                };
-                self.to(Phase::Exchanging(change), Record::RbSnap, [effect])
-            }
-            Kind::Rollback { data: DataMove::Keep, .. } | Kind::Resume { .. } | Kind::Restart { .. } => {
+            Kind::Rollback { .. } | Kind::Resume { .. } | Kind::Restart { .. } => {
                 change.started = true;
                 self.note_writer(&change);
                 self.start(change, Record::RbStartPoint)
@@ -197,6 +210,7 @@ impl<'a> Draft<'a> {
         if let Kind::Rollback { data: DataMove::Branch { snapshot, timeline }, .. } = &change.kind {
             let (snapshot, timeline) = (snapshot.clone(), *timeline);
             self.state.data.branch(timeline, &snapshot, self.at);
+            (self.state.data.ordered, self.state.data.torn) = (None, None);
         }
         change.started = true;
         if change.to.is_none() {

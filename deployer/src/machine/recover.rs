@@ -29,7 +29,7 @@ impl Draft<'_> {
         match self.before().phase.clone() {
             Phase::Empty => self.to(Phase::Empty, Record::Recovered, []),
             Phase::NeedsOperator(stuck) => {
-                let hold = Effect::Hold { step: stuck.step.clone() };
+                let hold = Effect::Hold { step: stuck.step.clone(), ahead: None };
                 self.to(Phase::NeedsOperator(stuck), Record::Recovered, [hold])
             }
             Phase::Serving(live) => {
@@ -53,7 +53,10 @@ impl Draft<'_> {
             Phase::Holding(change) | Phase::Stopping(change) | Phase::Snapshotting(change) if !change.started => {
                 self.before_start_point(&change, &runs)
             }
-            Phase::Exchanging(change) => self.hold(again(&change), Record::Recovered),
+            Phase::Exchanging(change) => {
+                self.state.data.torn = self.incoming(&change).map(|branch| branch.snapshot);
+                self.hold(again(&change), Record::Recovered)
+            }
             Phase::Opening(change) | Phase::Probation(change) if runs(change.to) => {
                 self.open_again(again(&change), Record::Recovered)
             }

@@ -36,12 +36,16 @@ pub fn plan(state: &State, wish: &RollbackWish) -> Result<Plan, String> {
     };
     let facts = state.facts(to).ok_or_else(|| format!("generation {to} is not prepared on this node"))?;
     let data = data(state, wish.data.unwrap_or(DataWish::Live))?;
-    let schema = match &data {
-        DataMove::Keep => state.data.schema(),
+    let (branched, schema) = match &data {
+        DataMove::Keep => (None, state.data.schema()),
         DataMove::Branch { snapshot, .. } => {
-            state.data.snapshots.get(snapshot).map(|facts| facts.schema.clone()).unwrap_or_default()
+            let facts = state.data.snapshots.get(snapshot);
+            (Some(snapshot), facts.map(|facts| facts.schema.clone()).unwrap_or_default())
         }
     };
+    if let Some(why) = state.data.torn_for(branched) {
+        return Err(why);
+    }
     if let Some(why) = unreadable(facts, &schema) {
         return Err(why);
     }
@@ -104,7 +108,8 @@ fn data(state: &State, wish: DataWish) -> Result<DataMove, String> {
             line.last.clone().ok_or_else(|| format!("timeline {id} was never cut"))?
         }
     };
-    Ok(DataMove::Branch { snapshot, timeline: state.data.next_timeline() })
+    let timeline = state.data.branch_of(&snapshot);
+    Ok(DataMove::Branch { snapshot, timeline })
 }
 
 /// What a person can do now, as commands with their meaning; the most careful first.

@@ -71,13 +71,14 @@ pub fn step(state: &State, event: &Event, at: Timestamp) -> Result<Transition, R
 
         // Along the row.
         (In::Holding(change), On::Held { .. }) => Ok(draft.stop(change, Record::Held)),
+        (In::Holding(change), On::AheadFailed { why, .. }) => Ok(draft.cancel(change, why)),
         (In::Holding(change), On::HoldFailed { why, .. }) => Ok(draft.hold_failed(change, why)),
         (In::Stopping(change), On::Stopped { .. }) => Ok(draft.stopped(change)),
         (In::Snapshotting(change), On::Snapshotted { .. }) => Ok(draft.snapshotted(change)),
         (In::Snapshotting(change), On::SnapshotFailed { why, .. }) => Ok(draft.cancel(change, why)),
         (In::Exchanging(change), On::Exchanged { .. }) => Ok(draft.exchanged(change)),
-        (In::Stopping(change), On::StopFailed { why, .. })
-        | (In::Exchanging(change), On::ExchangeFailed { why, .. }) => Ok(draft.stuck(change, &why.text)),
+        (In::Stopping(change), On::StopFailed { why, .. }) => Ok(draft.stuck(change, &why.text)),
+        (In::Exchanging(change), On::ExchangeFailed { why, torn, .. }) => Ok(draft.exchange_failed(change, why, *torn)),
         (In::Starting(change), On::Started { .. }) => Ok(draft.check(change)),
         (In::Starting(change), On::StartFailed { why, .. }) => Ok(draft.start_failed(change, "did not start", why)),
         (In::Checking(change), On::AliveFailed { why, .. }) => {
@@ -145,6 +146,9 @@ impl Draft<'_> {
             && let Some(why) = state.bad.get(&facts.release.digest)
         {
             return Err(format!("{version} was rolled back on this node ({why}); only a person may try it again"));
+        }
+        if let Some(why) = state.data.torn_for(None) {
+            return Err(why);
         }
         if let Some(why) = super::data::unreadable(facts, &state.data.schema()) {
             return Err(why);

@@ -42,7 +42,7 @@ fn actions() -> impl Strategy<Value = Vec<Do>> {
     proptest::collection::vec(one, 1..60)
 }
 
-const FAULTS: [&str; 7] = ["hold", "stop", "snapshot", "exchange", "start", "check-alive", "open"];
+const FAULTS: [&str; 8] = ["ahead", "hold", "stop", "snapshot", "exchange", "start", "check-alive", "open"];
 
 fn some(driver: &mut Driver, steps: u8) {
     for _ in 0..steps {

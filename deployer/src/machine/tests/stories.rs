@@ -178,6 +178,92 @@ fn an_old_program_that_cannot_read_the_new_data_waits_for_a_person() {
     assert!(driver.world.lost().is_empty());
 }
 
+/// Two releases were switched, the second died open: the first serves with the data of the second.
+fn gone_back() -> Driver {
+    let (mut driver, _) = Driver::serving(&two());
+    driver.world.pay();
+    let new = driver.prepare("1.1.0").unwrap();
+    driver.switch(new).unwrap().unwrap();
+    driver.until_probation();
+    driver.world.pay();
+    driver.world.running.clear();
+    driver.settle().unwrap();
+    driver.settled();
+    driver
+}
+
+fn to_data(data: DataWish) -> RollbackWish {
+    RollbackWish { data: Some(data), ..RollbackWish::default() }
+}
+
+#[test]
+fn what_cannot_be_made_ahead_leaves_everything_as_it_was() {
+    let mut driver = gone_back();
+    let (before, snapshots) = (driver.state.phase.clone(), driver.world.snapshots.len());
+    driver.world.faults.insert("ahead", Trouble::new(TroubleKind::NoSpace, "no space in dataset `ledger`"));
+    driver.rollback(to_data(DataWish::Pre)).unwrap().unwrap();
+    while driver.deliver().unwrap() || driver.perform().unwrap() {
+        assert!(driver.world.pay(), "nobody waits while {:?}", driver.state.phase);
+    }
+    driver.settled();
+    assert_eq!((&driver.state.phase, driver.world.snapshots.len()), (&before, snapshots));
+    assert!(matches!(driver.outcome(), Outcome::Cancelled { live: Some(_), .. }), "{:?}", driver.outcome());
+}
+
+#[test]
+fn number_of_a_branch_that_did_not_become_live_is_for_the_same_snapshot_only() {
+    let mut driver = gone_back();
+    driver.world.faults.insert("exchange", Trouble::new(TroubleKind::Failed, "the disk is read-only"));
+    driver.rollback(to_data(DataWish::Pre)).unwrap().unwrap();
+    driver.settle().unwrap();
+    assert!(matches!(driver.state.phase, Phase::NeedsOperator(_)));
+    let planned = |data| match plan(&driver.state, &to_data(data)) {
+        Ok(Plan::Ready { data: DataMove::Branch { timeline, .. }, .. }) => timeline,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((planned(DataWish::Pre), planned(DataWish::Timeline(tl(0)))), (tl(2), tl(2)), "tl0 was cut as `pre`");
+    // Another snapshot, of the line that was just cut, gets a number of its own.
+    driver.state.data.current = tl(0);
+    let other = plan(&driver.state, &to_data(DataWish::Timeline(tl(1)))).unwrap();
+    assert!(
+        matches!(other, Plan::Ready { data: DataMove::Branch { timeline, .. }, .. } if timeline == tl(3)),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn torn_data_are_finished_before_anything_else_is_started() {
+    let mut driver = gone_back();
+    driver.rollback(to_data(DataWish::Pre)).unwrap().unwrap();
+    while !matches!(driver.state.phase, Phase::Exchanging(_)) {
+        assert!(driver.deliver().unwrap() || driver.perform().unwrap());
+    }
+    driver.row.clear();
+    let step = driver.state.phase.change().unwrap().step.clone();
+    let why = Trouble::new(TroubleKind::Failed, "dataset `books` is away");
+    driver.take(Event::ExchangeFailed { step, why, torn: true }).unwrap().unwrap();
+    driver.settle().unwrap();
+    driver.settled();
+    // Also for an agent that comes back.
+    driver.restart(End::PowerCut).unwrap();
+    driver.settle().unwrap();
+    let new = driver.state.last_switch.as_ref().unwrap().new;
+    let switch = driver.switch(new).unwrap().unwrap_err();
+    assert!(switch.ends_with("-pre` and others do not; finish that rollback first"), "{switch}");
+    let kept = driver.rollback(to_data(DataWish::Live)).unwrap().unwrap_err();
+    assert_eq!(kept, switch);
+    let commands: Vec<String> = choices(&driver.state).into_iter().map(|(command, _)| command).collect();
+    assert_eq!(commands, ["nebh node rollback --data pre", "nebh node rollback --binary new --data pre"]);
+
+    driver.rollback(to_data(DataWish::Pre)).unwrap().unwrap();
+    driver.settle().unwrap();
+    driver.settled();
+    assert_eq!((driver.state.data.current, driver.state.data.torn.as_ref()), (tl(2), None));
+    driver.switch(new).unwrap().unwrap();
+    driver.settle().unwrap();
+    driver.settled();
+}
+
 #[test]
 fn a_failing_snapshot_cancels_and_the_old_program_serves() {
     let (mut driver, old) = Driver::serving(&two());
