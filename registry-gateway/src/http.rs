@@ -157,12 +157,6 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
 /// What no client of a registry sends.
 fn refuse_strange(request: &Request) -> Result<(), Refusal> {
     let headers = request.headers();
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
-        // Two lengths: a proxy in front may have believed the other one, and what follows would be its request.
-        let refusal = Refusal::new(Code::Unsupported, "a request with `content-length` and `transfer-encoding`");
-        let refusal = refusal.status(StatusCode::BAD_REQUEST);
-        return Err(refusal.header(header::CONNECTION, HeaderValue::from_static("close")));
-    }
     if !request.method().is_safe() && headers.contains_key(header::ORIGIN) {
         // A page in a person's browser, which may reach what its owner cannot.
         return Err(Refusal::new(
