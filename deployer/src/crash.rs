@@ -7,8 +7,9 @@
 use crate::machine::Record;
 
 /// Effects of the row and of the shelf; what the agent does by itself (wait, watch, report) has no end to die at.
-const EFFECTS: [&str; 9] =
-    ["prepare", "remove", "hold", "stop", "snapshot", "exchange", "start", "check-alive", "open"];
+/// `ahead` is what `hold` makes before it holds.
+const EFFECTS: [&str; 10] =
+    ["prepare", "remove", "ahead", "hold", "stop", "snapshot", "exchange", "start", "check-alive", "open"];
 /// What the agent orders of the entrance while an application changes.
 const ORDERS: [&str; 5] = ["open", "route", "hold", "drain", "release"];
 /// On the way of a connection: taken, joined to the program, a piece of a request passed on, a piece of an answer. And the

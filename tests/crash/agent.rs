@@ -71,7 +71,7 @@ const SCENES: [(Scene, &[&str]); 12] = [
     (Scene::Vain, &["prep-failed"]),
     (Scene::Shelf, &["retire", "effect-remove", "removed"]),
     (Scene::Publish, &["published"]),
-    (Scene::OtherData, &["rb-begin", "rb-snap", "effect-exchange", "rb-start-point", "rolled-back"]),
+    (Scene::OtherData, &["rb-begin", "effect-ahead", "rb-snap", "effect-exchange", "rb-start-point", "rolled-back"]),
     (Scene::Stuck, &["needs-op"]),
 ];
 
@@ -79,7 +79,7 @@ const SCENES: [(Scene, &[&str]); 12] = [
 const WITH_THE_POWER: [(Scene, &[&str]); 3] = [
     (Scene::Switch, &["sw-begin", "held", "stopped", "start-point", "started", "open", "opened"]),
     (Scene::Fall, &["rb-begin", "rb-start-point", "rb-open", "rolled-back"]),
-    (Scene::OtherData, &["rb-snap", "effect-exchange", "rb-start-point", "rolled-back"]),
+    (Scene::OtherData, &["effect-ahead", "rb-snap", "effect-exchange", "rb-start-point", "rolled-back"]),
 ];
 
 /// Reads 1 and 2, writes 2: what 1.0.0 and 2.0.0 cannot read.

@@ -17,6 +17,7 @@ use super::node::Parts;
 use super::prepare::blocking;
 use super::{Head, Host, Progress, disk, trouble};
 use crate::container::{Exit, Run};
+use crate::crash::{self, Side};
 use crate::entrance::Port;
 use crate::machine::{Effect, Event, GenerationId, Loss, ReleaseRef, SnapshotFacts, Trouble, TroubleKind};
 use crate::netns::Namespace;
@@ -178,10 +179,12 @@ impl Host for LocalHost {
                 }
             }
             Effect::Hold { step, ahead } => {
-                if let Some(ahead) = ahead
-                    && let Err(why) = self.make_ahead(&ahead).await
-                {
-                    return Some(Event::AheadFailed { step, why });
+                if let Some(ahead) = ahead {
+                    crash::point("effect-", "ahead", Side::Before);
+                    if let Err(why) = self.make_ahead(&ahead).await {
+                        return Some(Event::AheadFailed { step, why });
+                    }
+                    crash::point("effect-", "ahead", Side::After);
                 }
                 match self.hold().await {
                     Ok(()) => Event::Held { step },
