@@ -21,7 +21,7 @@ use crate::probe::{Subject, measure};
 /// How long requests that have reached the program may take to be answered before it is told to stop anyway.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between two questions whether it is alive: short at first, because the entrance is held meanwhile.
-const ALIVE_PAUSE_MIN: Duration = Duration::from_millis(2);
+const ALIVE_PAUSE_MIN: Duration = Duration::from_millis(1);
 const ALIVE_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A release that names no probe and no port is alive when it has run for this long.
 const ALIVE_BY_STANDING: Duration = Duration::from_millis(500);

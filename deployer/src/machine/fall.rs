@@ -115,7 +115,7 @@ impl Draft<'_> {
             started: false,
             opened: false,
         };
-        self.order(back)
+        self.hold(back, Record::RbBegin)
     }
 
     /// A person wants another pair. Everything it needs is checked here, before anything happens.
@@ -132,17 +132,7 @@ impl Draft<'_> {
         let bad = left.and_then(digest).filter(|left| digest(to) != Some(*left));
         let was_opened = from.is_some();
         let kind = Kind::Rollback { why: None, data, bad, was_opened };
-        let step = Step { op: op.clone(), attempt: 1 };
-        let (begun, to) = (self.at, Some(to));
-        Ok(self.order(Change { step, kind, from, to, begun, tries_left: BACK_STARTS, started: false, opened: false }))
-    }
-
-    /// First room of every rollback.
-    fn order(mut self, back: Change) -> Transition {
-        if let Kind::Rollback { data: DataMove::Branch { snapshot, timeline }, .. } = &back.kind {
-            self.state.data.ordered = Some((*timeline, snapshot.clone()));
-        }
-        self.hold(back, Record::RbBegin)
+        Ok(self.begin(op, kind, from, Some(to), BACK_STARTS, Record::RbBegin))
     }
 
     /// Nothing shows half of another timeline, or a person has to see to it that it shows the whole.

@@ -76,7 +76,10 @@ impl<'a> Draft<'a> {
         self.hold(Change { step, kind, from, to, begun, tries_left, started, opened: false }, record)
     }
 
-    pub(super) fn hold(self, change: Change, record: Record) -> Transition {
+    pub(super) fn hold(mut self, change: Change, record: Record) -> Transition {
+        if let Some(branch) = self.incoming(&change).filter(|_| !change.started) {
+            self.state.data.ordered = Some((branch.timeline, branch.snapshot));
+        }
         let (step, ahead) = (change.step.clone(), self.ahead(&change).map(Box::new));
         self.to(Phase::Holding(change), record, [Effect::Hold { step, ahead }])
     }

@@ -222,7 +222,11 @@ fn number_of_a_branch_that_did_not_become_live_is_for_the_same_snapshot_only() {
         other => panic!("{other:?}"),
     };
     assert_eq!((planned(DataWish::Pre), planned(DataWish::Timeline(tl(0)))), (tl(2), tl(2)), "tl0 was cut as `pre`");
-    // Another snapshot, of the line that was just cut, gets a number of its own.
+    // Another snapshot, of the line that was just cut, gets a number of its own; also after other changes.
+    let new = driver.state.last_switch.as_ref().unwrap().new;
+    driver.switch(new).unwrap().unwrap();
+    driver.world.faults.insert("snapshot", Trouble::new(TroubleKind::Failed, "no"));
+    driver.settle().unwrap();
     driver.state.data.current = tl(0);
     let other = plan(&driver.state, &to_data(DataWish::Timeline(tl(1)))).unwrap();
     assert!(
