@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nebh_oci::digest::Digest;
 
 use crate::command::run as command;
+use crate::leftovers::Mounts;
 use crate::machine::first_line;
 use crate::measure::{Cost, in_turn, run as measured};
 use crate::project::Project;
@@ -81,6 +82,9 @@ fn notes(ours: &Ours, theirs: &Theirs, rounds: usize) -> Result<Vec<String>> {
             ours.locks.get(&false).map_or(0, |lock| lock.matches("sha256 = ").count()),
             debs(&theirs.debs)?.len()
         ),
+        "mmdebstrap's root lies in memory, because dpkg syncs several times for each package; ours and buildah's storage \
+         lie on the disk."
+            .to_owned(),
         "mmdebstrap runs dpkg and every maintainer script; ours runs none of them, and its finishers stand for the usual \
          ones. From nothing means with the input archive alone. For the other two lines only ours keeps anything."
             .to_owned(),
@@ -131,13 +135,20 @@ fn packages(one_more: bool) -> String {
 struct Theirs {
     folder: PathBuf,
     debs: PathBuf,
+    /// A tmpfs.
+    memory: PathBuf,
     has_buildah: bool,
+    _mounts: Mounts,
 }
 
 impl Theirs {
     fn new(folder: &Path, debs: &Path) -> Result<Self> {
         let has_buildah = first_line(Command::new("buildah").arg("--version")).starts_with("buildah");
-        let theirs = Self { folder: folder.to_owned(), debs: debs.to_owned(), has_buildah };
+        let memory = folder.join("memory");
+        std::fs::create_dir_all(&memory)?;
+        let mounts = Mounts::below(folder);
+        command(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&memory))?;
+        let theirs = Self { folder: folder.to_owned(), debs: debs.to_owned(), memory, has_buildah, _mounts: mounts };
         if self::debs(debs)?.is_empty() {
             theirs.fetch()?;
         }
@@ -155,16 +166,28 @@ impl Theirs {
         let mirror = targets.lines().filter_map(|line| line.strip_prefix("Packages "));
         let mirror = mirror.map(|uri| uri.trim_end_matches('/')).find(|uri| uri.ends_with("/debian"));
         let mirror = mirror.context("apt knows no mirror whose path ends in /debian")?;
-        let debs = self.debs.display();
-        let mut fetch = mmdebstrap(true);
+        // In the kept folder are all or none.
+        let fetched = self.folder.join("fetched");
+        std::fs::create_dir_all(&fetched)?;
+        let mut fetch = self.mmdebstrap(true);
         fetch.args(["--skip=download/empty", "--skip=essential/unlink"]);
-        fetch.arg(format!("--customize-hook=sync-out /var/cache/apt/archives {debs}"));
-        command(fetch.arg(SUITE).arg("/dev/null").arg(format!("deb {mirror} {SUITE} main"))).map(drop)
+        fetch.arg(format!("--customize-hook=sync-out /var/cache/apt/archives {}", fetched.display()));
+        command(fetch.arg(SUITE).arg("/dev/null").arg(format!("deb {mirror} {SUITE} main")))?;
+        Ok(std::fs::rename(&fetched, &self.debs)?)
+    }
+
+    /// Its root lies in memory: dpkg syncs several times for each package, and on a slow disk that is all one would see.
+    fn mmdebstrap(&self, one_more: bool) -> Command {
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--quiet", "--mode=root", "--variant=essential", "--dpkgopt=force-unsafe-io"]);
+        command.arg(format!("--include={}", packages(one_more))).env("SOURCE_DATE_EPOCH", "315532800");
+        command.env("TMPDIR", &self.memory);
+        command
     }
 
     fn build(&self, one_more: bool) -> Result<Cost> {
         let archive = self.folder.join("base.tar");
-        let mut mmdebstrap = mmdebstrap(one_more);
+        let mut mmdebstrap = self.mmdebstrap(one_more);
         mmdebstrap.arg(SUITE).arg(&archive).arg(format!("deb [trusted=yes] copy:{} ./", self.debs.display()));
         let made = measured(&mut mmdebstrap)?;
         let place = |name: &str| self.folder.join(name).display().to_string();
@@ -186,14 +209,6 @@ impl Theirs {
             peak: made.peak.max(assembled.peak),
         })
     }
-}
-
-fn mmdebstrap(one_more: bool) -> Command {
-    let mut command = Command::new("mmdebstrap");
-    // No sync of each file: nobody keeps what a crash leaves of a root that is made anew.
-    command.args(["--quiet", "--mode=root", "--variant=essential", "--dpkgopt=force-unsafe-io"]);
-    command.arg(format!("--include={}", packages(one_more))).env("SOURCE_DATE_EPOCH", "315532800");
-    command
 }
 
 /// The archived packages.
