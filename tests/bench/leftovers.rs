@@ -14,17 +14,25 @@ pub(crate) fn sweep(folder: &Path) {
         let id = entry.file_name();
         drop(Command::new("runc").arg("--root").arg(&root).args(["delete", "--force"]).arg(id).output());
     }
-    let here = folder.to_string_lossy().into_owned();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_string_lossy().parse::<i32>().ok();
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let is_ours = String::from_utf8_lossy(&line).contains(&here);
-        if let Some(pid) = pid.filter(|_| is_ours).and_then(Pid::from_raw) {
-            // It may have ended meanwhile.
-            let _gone = kill_process(pid, Signal::KILL);
-        }
+    for pid in named(folder) {
+        // It may have ended meanwhile.
+        let _gone = i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| kill_process(pid, Signal::KILL));
     }
     unmount_below(folder);
+}
+
+/// The processes whose command line names the folder.
+pub(crate) fn named(folder: &Path) -> Vec<u32> {
+    let here = folder.to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(&here) {
+            found.push(pid);
+        }
+    }
+    found
 }
 
 /// What is mounted below a folder by the end of a measurement: unmounted when this is dropped.
@@ -45,7 +53,7 @@ impl Drop for Mounts {
 }
 
 /// Unmounts all that is mounted below a folder; dockerd leaves its network namespace, and the folder cannot be removed.
-fn unmount_below(folder: &Path) {
+pub(crate) fn unmount_below(folder: &Path) {
     let here = format!("{}/", folder.display());
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();

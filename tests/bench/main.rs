@@ -26,6 +26,7 @@ mod measure;
 mod node;
 mod project;
 mod registry;
+mod scratch;
 mod server;
 mod table;
 
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use self::scratch::Scratch;
 use self::table::Section;
 
 type Run = fn(&Bench) -> Result<Section>;
@@ -79,6 +81,11 @@ impl Bench {
         Ok(folder)
     }
 
+    /// A folder with a short path that is gone afterwards, for sockets.
+    pub(crate) fn short(&self) -> PathBuf {
+        scratch::short(&self.scratch)
+    }
+
     /// A new empty folder in the scratch.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.scratch.join(name);
@@ -112,7 +119,7 @@ fn main() -> Result<()> {
     }
     let nebh = PathBuf::from(env!("CARGO_BIN_EXE_nebh"));
     let target = nebh.parent().and_then(Path::parent).context("the program lies in a target folder")?.to_owned();
-    let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(&target)?;
+    let scratch = Scratch::new(&target)?;
     let (peers, kept) = (target.join("peers"), target.join("bench"));
     let bench = Bench { nebh, peers, scratch: scratch.path().to_owned(), kept, small, rounds, only };
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/figures.md");

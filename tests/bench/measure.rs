@@ -34,6 +34,7 @@ pub(crate) struct Cost {
 /// Runs a command to its end and measures its tree. It has to succeed. One at a time: the CPU seconds are what the
 /// kernel books on us for children that ended.
 pub(crate) fn run(command: &mut Command) -> Result<Cost> {
+    crate::scratch::goes_on()?;
     let before = own_children_cpu()?;
     let start = Instant::now();
     let child = command
@@ -136,7 +137,7 @@ impl Sampler {
 }
 
 /// The processes of these trees that are there now.
-fn tree(roots: &[u32]) -> Vec<u32> {
+pub(crate) fn tree(roots: &[u32]) -> Vec<u32> {
     let mut found = roots.to_vec();
     let mut at = 0;
     while let Some(pid) = found.get(at).copied() {

@@ -150,7 +150,7 @@ fn players(bench: &Bench, folder: &Path, volume: &Volume) -> Result<Vec<Player>>
         say("docker is not here and is left out");
     }
     if version("podman").starts_with("podman") {
-        let podman = Engine::podman(&place("podman")?, &program, &volume.subvolume("podman", 0)?)?;
+        let podman = Engine::podman(&place("podman")?, &bench.short(), &program, &volume.subvolume("podman", 0)?)?;
         players.push(engine("podman stop, rm, run", podman));
     } else {
         say("podman is not here and is left out");

@@ -20,6 +20,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it; what it says goes to `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        crate::scratch::goes_on()?;
         let file = std::fs::File::create(log).with_context(|| format!("making {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())

@@ -26,7 +26,7 @@ enum Kind {
     /// Without a daemon. `runs` wants a short path.
     Podman {
         storage: PathBuf,
-        runs: tempfile::TempDir,
+        runs: PathBuf,
         settings: PathBuf,
         _mounts: Mounts,
     },
@@ -38,14 +38,14 @@ impl Engine {
         Self::with_image(Kind::Docker(Dockerd::start(folder)?), folder, program, live)
     }
 
-    /// podman with storage of its own below `folder`.
-    pub(crate) fn podman(folder: &Path, program: &Path, live: &Path) -> Result<Self> {
+    /// podman with storage of its own below `folder`, and sockets in `runs`.
+    pub(crate) fn podman(folder: &Path, runs: &Path, program: &Path, live: &Path) -> Result<Self> {
         let settings = folder.join("containers.conf");
         // Raising limits is refused on some machines; cgroupfs, because there may be no systemd.
         let text = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
                     [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
         std::fs::write(&settings, text)?;
-        let (storage, runs) = (folder.join("root"), tempfile::tempdir()?);
+        let (storage, runs) = (folder.join("root"), runs.to_owned());
         let kind = Kind::Podman { storage, runs, settings, _mounts: Mounts::below(folder) };
         Self::with_image(kind, folder, program, live)
     }
@@ -65,7 +65,7 @@ impl Engine {
             Kind::Docker(daemon) => daemon.client(),
             Kind::Podman { storage, runs, settings, .. } => {
                 let mut command = Command::new("podman");
-                command.arg("--root").arg(storage).arg("--runroot").arg(runs.path());
+                command.arg("--root").arg(storage).arg("--runroot").arg(runs);
                 command.env("CONTAINERS_CONF", settings);
                 command
             }
