@@ -50,10 +50,10 @@ pub(crate) fn run(bench: &Bench) -> Result<Section> {
             in_turn(round, &mut [(our_costs, &|| ours.project.build()), (their_costs, &|| theirs.build(one_more))])?;
         }
     }
-    let version = |name: &str| first_line(Command::new(name).arg("--version"));
+    let version = |program: &Path| first_line(Command::new(program).arg("--version"));
     Ok(Section {
         title: "Base: Debian with 50 packages".to_owned(),
-        versions: vec![version("mmdebstrap"), version(theirs.assembler())],
+        versions: [&bench.nebh, Path::new("mmdebstrap"), Path::new(theirs.assembler())].map(version).into(),
         lines: lines(&kinds, &format!("mmdebstrap, {}", theirs.assembler())),
         notes: notes(&ours, &theirs, bench.rounds(ROUNDS))?,
         ..Section::default()

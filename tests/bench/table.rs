@@ -174,6 +174,9 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
+/// What is less is not told apart from it, but it is not nothing.
+const SMALLEST: f64 = 0.001;
+
 /// Three digits that count.
 pub(crate) fn figure(value: f64) -> String {
     let size = value.abs();
@@ -183,7 +186,8 @@ pub(crate) fn figure(value: f64) -> String {
         _ if size >= 100.0 => format!("{value:.0}"),
         _ if size >= 10.0 => trimmed(&format!("{value:.1}")),
         _ if size >= 1.0 => trimmed(&format!("{value:.2}")),
-        _ => trimmed(&format!("{value:.3}")),
+        _ if size >= SMALLEST => trimmed(&format!("{value:.3}")),
+        _ => format!("< {SMALLEST}"),
     }
 }
 
