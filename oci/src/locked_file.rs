@@ -81,7 +81,7 @@ mod tests {
         std::thread::scope(|scope| {
             let start = || (0..400).for_each(|_| assert!(Command::new("true").status().unwrap().success()));
             let starting = [scope.spawn(start), scope.spawn(start)];
-            while !starting.iter().all(|thread| thread.is_finished()) {
+            while !starting.iter().all(std::thread::ScopedJoinHandle::is_finished) {
                 round();
             }
         });

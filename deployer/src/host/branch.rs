@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nebh_trust::release::ReleaseStatement;
 
+use super::change::sees;
 use super::local::LocalHost;
 use super::prepare::blocking;
 use super::trouble;
@@ -85,7 +86,7 @@ impl LocalHost {
         let (runner, mut stale) = (self.node.runner.clone(), Vec::new());
         for (id, run) in self.runs().into_iter().filter(|(_, run)| run.is_spare()) {
             if let Ok(generation) = self.folder(id).read()
-                && !self.sees(&run, &generation.statement, &self.live_places(&generation.statement))
+                && !sees(&run, &generation.statement, &self.live_places(&generation.statement))
             {
                 stale.push(run);
             }
@@ -154,7 +155,7 @@ impl Order {
             if let Err(error) = self.put_back_one(&*kind.driver(), dataset, &identity) {
                 // One dataset for itself is the one or the other, never both.
                 whole = self.places.len() == 1;
-                why.text.push_str(&format!("; dataset `{}` could not be put back: {error}", dataset.name));
+                why.text = format!("{}; dataset `{}` could not be put back: {error}", why.text, dataset.name);
             }
         }
         whole

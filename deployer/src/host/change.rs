@@ -99,7 +99,7 @@ impl LocalHost {
             }
         }
         let data = self.live_places(&generation.statement);
-        let spare = runs.into_iter().find(|run| run.is_spare() && self.sees(run, &generation.statement, &data));
+        let spare = runs.into_iter().find(|run| run.is_spare() && sees(run, &generation.statement, &data));
         let run = if let Some(run) = spare {
             run
         } else {
@@ -196,19 +196,19 @@ impl LocalHost {
             None => Err(gone(id)),
         }
     }
+}
 
-    /// True if the container was created on these very data: mounts follow what they mounted, not the path.
-    pub(super) fn sees(&self, run: &Run, statement: &ReleaseStatement, data: &Places) -> bool {
-        let Some(process) = run.process() else { return false };
-        statement.data.iter().all(|(name, mount)| {
-            let Some(place) = data.get(name.as_str()) else { return true };
-            let inside = format!("/proc/{}/root{}", process.pid, mount.mount);
-            match (std::fs::symlink_metadata(inside), std::fs::symlink_metadata(place)) {
-                (Ok(seen), Ok(there)) => (seen.dev(), seen.ino()) == (there.dev(), there.ino()),
-                _ => false,
-            }
-        })
-    }
+/// True if the container was created on these very data: mounts follow what they mounted, not the path.
+pub(super) fn sees(run: &Run, statement: &ReleaseStatement, data: &Places) -> bool {
+    let Some(process) = run.process() else { return false };
+    statement.data.iter().all(|(name, mount)| {
+        let Some(place) = data.get(name.as_str()) else { return true };
+        let inside = format!("/proc/{}/root{}", process.pid, mount.mount);
+        match (std::fs::symlink_metadata(inside), std::fs::symlink_metadata(place)) {
+            (Ok(seen), Ok(there)) => (seen.dev(), seen.ino()) == (there.dev(), there.ino()),
+            _ => false,
+        }
+    })
 }
 
 /// In words, as in "g2 …".

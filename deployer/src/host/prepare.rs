@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::Progress;
 use super::branch::Places;
+use super::change::sees;
 use super::generation::{Folder, Generation};
 use super::local::LocalHost;
 use super::{disk, fetch, trouble};
@@ -225,7 +226,7 @@ impl LocalHost {
     /// A container that waits to be started, unless there is one.
     pub(super) async fn spare(&self, id: GenerationId, generation: &Generation, data: &Places) -> Result<(), Trouble> {
         let folder = self.folder(id);
-        if folder.runs().iter().any(|run| run.is_spare() && self.sees(run, &generation.statement, data)) {
+        if folder.runs().iter().any(|run| run.is_spare() && sees(run, &generation.statement, data)) {
             return Ok(());
         }
         let spec = self.spec(generation, data, None);

@@ -71,11 +71,11 @@ pub fn step(state: &State, event: &Event, at: Timestamp) -> Result<Transition, R
 
         // Along the row.
         (In::Holding(change), On::Held { .. }) => Ok(draft.stop(change, Record::Held)),
-        (In::Holding(change), On::AheadFailed { why, .. }) => Ok(draft.cancel(change, why)),
         (In::Holding(change), On::HoldFailed { why, .. }) => Ok(draft.hold_failed(change, why)),
         (In::Stopping(change), On::Stopped { .. }) => Ok(draft.stopped(change)),
         (In::Snapshotting(change), On::Snapshotted { .. }) => Ok(draft.snapshotted(change)),
-        (In::Snapshotting(change), On::SnapshotFailed { why, .. }) => Ok(draft.cancel(change, why)),
+        (In::Holding(change), On::AheadFailed { why, .. })
+        | (In::Snapshotting(change), On::SnapshotFailed { why, .. }) => Ok(draft.cancel(change, why)),
         (In::Exchanging(change), On::Exchanged { .. }) => Ok(draft.exchanged(change)),
         (In::Stopping(change), On::StopFailed { why, .. }) => Ok(draft.stuck(change, &why.text)),
         (In::Exchanging(change), On::ExchangeFailed { why, torn, .. }) => Ok(draft.exchange_failed(change, why, *torn)),
