@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use nebh_trust::release::ReleaseStatement;
 
-use super::change::sees;
 use super::local::LocalHost;
 use super::prepare::blocking;
 use super::trouble;
@@ -79,26 +78,6 @@ impl LocalHost {
             Ok((settings.driver, dataset))
         };
         datasets.iter().map(place).collect()
-    }
-
-    /// Takes away waiting containers that see data which are not live any more: they can never be started.
-    pub(super) fn clear_stale(&self) {
-        let (runner, mut stale) = (self.node.runner.clone(), Vec::new());
-        for (id, run) in self.runs().into_iter().filter(|(_, run)| run.is_spare()) {
-            if let Ok(generation) = self.folder(id).read()
-                && !sees(&run, &generation.statement, &self.live_places(&generation.statement))
-            {
-                stale.push(run);
-            }
-        }
-        // In the background, as it takes tens of milliseconds; what is missed now is removed with its generation.
-        drop(tokio::spawn(async move {
-            for run in stale {
-                if let Err(error) = runner.discard(&run).await {
-                    tracing::warn!(container = run.id(), %error, "cannot remove the container");
-                }
-            }
-        }));
     }
 }
 

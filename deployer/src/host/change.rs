@@ -83,15 +83,7 @@ impl LocalHost {
 
     pub(super) async fn start(&self, id: GenerationId) -> Result<(), Trouble> {
         let folder = self.folder(id);
-        let generation = folder.read().map_err(|error| trouble::failed(&error))?;
-        let evidence = folder.evidence().map_err(|error| trouble::failed(&error))?;
-        evidence.verify(&self.policy()?, jiff::Timestamp::now()).map_err(|rejection| trouble::refused(&rejection))?;
-        if *evidence.image.manifest.digest() != generation.image
-            || *evidence.release.manifest.digest() != generation.release.digest
-        {
-            let text = format!("{id}: the record names another release or image than the one that was verified");
-            return Err(Trouble::new(TroubleKind::Refused, text));
-        }
+        let generation = self.admitted(id).await?;
         let runs = folder.runs();
         for run in &runs {
             if self.node.runner.is_running(run).await.map_err(|error| trouble::failed(&error))? {
@@ -177,8 +169,7 @@ impl LocalHost {
         entrance.route(&self.gate, pid).await.map_err(failed)?;
         let (waited, held) = entrance.release(&self.gate).await.map_err(failed)?;
         let lost = self.failed_since_hold(self.failed_so_far().await?);
-        self.clear_ended();
-        self.clear_stale();
+        self.clear();
         Ok(Window { held_ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX), waited, lost })
     }
 

@@ -15,7 +15,7 @@ use super::branch::ExchangeFailed;
 use super::generation::Folder;
 use super::node::Parts;
 use super::prepare::blocking;
-use super::{Head, Host, Progress, disk, trouble};
+use super::{Head, Host, Progress, admission, disk, trouble};
 use crate::container::{Exit, Run};
 use crate::crash::{self, Side};
 use crate::entrance::Port;
@@ -37,6 +37,7 @@ pub struct LocalHost {
     stem: String,
     /// Connections that had failed when the entrance was last asked to hold.
     failed_at_hold: Mutex<Option<u64>>,
+    pub(super) admission: admission::Ahead,
 }
 
 impl std::fmt::Debug for LocalHost {
@@ -60,11 +61,24 @@ impl LocalHost {
                 .next("see which program listens there:  ss -ltnp")
         })?;
         let stem = stem(&app.name.to_string(), &path);
-        Ok(Self { node, app, path, gate, stem, failed_at_hold: Mutex::new(None) })
+        Ok(Self {
+            node,
+            app,
+            path,
+            gate,
+            stem,
+            failed_at_hold: Mutex::new(None),
+            admission: admission::Ahead::default(),
+        })
     }
 
     pub(super) fn folder(&self, generation: GenerationId) -> Folder {
         Folder::of(&self.path, &self.stem, generation)
+    }
+
+    /// Every generation that has a folder.
+    pub(super) fn folders(&self) -> impl Iterator<Item = Folder> {
+        Folder::all(&self.path).into_iter().map(|id| self.folder(id))
     }
 
     /// Every run of every generation.
@@ -96,19 +110,6 @@ impl LocalHost {
     pub(super) fn failed_since_hold(&self, count: u64) -> u64 {
         let before = self.failed_at_hold.lock().unwrap_or_else(PoisonError::into_inner).take();
         before.map_or(0, |before| count.saturating_sub(before))
-    }
-
-    /// Removes containers that have ended, in the background: it takes tens of milliseconds, and the window is open.
-    pub(super) fn clear_ended(&self) {
-        let (runner, runs) = (self.node.runner.clone(), self.runs());
-        // Best effort: what is missed now is removed with its generation.
-        drop(tokio::spawn(async move {
-            for (_, run) in runs.into_iter().filter(|(_, run)| run.exit().is_some()) {
-                if let Err(error) = runner.forget(&run).await {
-                    tracing::warn!(container = run.id(), %error, "cannot remove the container");
-                }
-            }
-        }));
     }
 
     async fn remove(&self, id: GenerationId) -> Result<(), Trouble> {
@@ -179,15 +180,20 @@ impl Host for LocalHost {
                 }
             }
             Effect::Hold { step, ahead } => {
-                if let Some(ahead) = ahead {
+                if let Some(ahead) = &ahead {
                     crash::point("effect-", "ahead", Side::Before);
-                    if let Err(why) = self.make_ahead(&ahead).await {
+                    if let Err(why) = self.make_ahead(ahead).await {
                         return Some(Event::AheadFailed { step, why });
                     }
                     crash::point("effect-", "ahead", Side::After);
                 }
                 match self.hold().await {
-                    Ok(()) => Event::Held { step },
+                    Ok(()) => {
+                        if let Some(ahead) = ahead {
+                            self.admit_ahead(ahead.generation);
+                        }
+                        Event::Held { step }
+                    }
                     Err(why) => Event::HoldFailed { step, why },
                 }
             }

@@ -4,8 +4,10 @@
 //! crash and property tests use). No decision lives behind this trait; an implementation that has to decide
 //! something asks for a new event instead.
 
+mod admission;
 mod branch;
 mod change;
+mod clear;
 mod disk;
 mod evidence;
 mod fetch;

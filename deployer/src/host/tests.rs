@@ -33,6 +33,16 @@ async fn bring_up(world: &World, generation: u32, op: &str) -> u64 {
     }
 }
 
+/// Waits for what is done in the background. The bound is against a hang, and measures nothing.
+async fn soon(is_done: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), waiting).await.expect("it is cleared");
+}
+
 fn snapshot(op: &str, kind: SnapshotKind) -> Effect {
     Effect::Snapshot {
         step: step(op),
@@ -100,10 +110,7 @@ async fn switch_and_both_ways_back_need_no_registry_and_keep_every_payment() {
     bring_up(&world, 1, "d").await;
     let started = world.host.last_started(g(1)).unwrap();
     assert_eq!(started, made, "no other was created inside the window");
-    // What waited with the left data mounted is cleared in the background.
-    while spares() > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    soon(|| spares() == 0).await;
     assert_eq!(world.ask("GET /book").await.unwrap(), "first\n");
     assert_eq!(world.ask("POST /pay/third").await.unwrap(), "paid");
     assert_eq!(world.perform(exchange).await, Event::Exchanged { step: step("d") });
@@ -203,10 +210,47 @@ async fn program_that_dies_at_once_is_not_alive_and_todays_policy_counts_at_star
     let trust = world.folder.path().join("trust.yaml");
     let text = fs::read_to_string(&trust).unwrap();
     fs::write(&trust, format!("{text}revoked: {{ keys: [], digests: [\"{}\"] }}\n", two.digest)).unwrap();
-    match world.perform(Effect::Start { step: step("b"), generation: g(2) }).await {
+    let refused = async || match world.perform(Effect::Start { step: step("b"), generation: g(2) }).await {
         Event::StartFailed { why, .. } => assert!(why.text.contains("is revoked"), "{}", why.text),
         other => panic!("{other:?}"),
+    };
+    refused().await;
+
+    // An answer that was looked for while the entrance was asked to hold is for one start of that generation.
+    for asked in [1, 2] {
+        fs::write(&trust, &text).unwrap();
+        let ahead = Some(Box::new(Ahead { generation: g(asked), branch: None }));
+        let held = world.perform(Effect::Hold { step: step("c"), ahead }).await;
+        assert_eq!(held, Event::Held { step: step("c") });
+        if asked == 2 {
+            let started = world.perform(Effect::Start { step: step("c"), generation: g(2) }).await;
+            assert_eq!(started, Event::Started { step: step("c") });
+            world.perform(Effect::Stop { step: step("c") }).await;
+        }
+        fs::write(&trust, format!("{text}revoked: {{ keys: [], digests: [\"{}\"] }}\n", two.digest)).unwrap();
+        refused().await;
     }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_old_runs_go_and_the_newest_stay() {
+    let Some(world) = World::new().await else { return };
+    world.prepare(1, &world.release("1.0.0", 1), None).await.unwrap();
+    for turn in 1..=8 {
+        bring_up(&world, 1, "a").await;
+        let watch = world.host.watch(g(1));
+        assert!(world.ask("GET /crash").await.is_err());
+        watch.await;
+        world.perform(Effect::Hold { step: step("b"), ahead: None }).await;
+        let last = world.host.last_started(g(1)).unwrap();
+        assert!(last.id().ends_with(&format!("-r{turn}")), "numbers are not given twice: {}", last.id());
+    }
+    bring_up(&world, 1, "a").await;
+    soon(|| world.host.folder(g(1)).runs().len() == 5).await;
+    let left: Vec<String> = world.host.folder(g(1)).runs().iter().map(|run| run.id().to_owned()).collect();
+    assert!(left[4].ends_with("-r9") && left[0].ends_with("-r5"), "{left:?}");
+    assert_eq!(world.host.observe().await, [g(1)]);
     world.end().await;
 }
 
