@@ -37,6 +37,10 @@ pub fn crates(cargo_lock: &[u8]) -> Result<Vec<LockedCrate>, CargoLockError> {
         return Err(malformed(format!("more than {CARGO_LOCK_BYTES_MAX} bytes").into()));
     }
     let text = std::str::from_utf8(cargo_lock).map_err(|error| malformed(error.into()))?;
+    let document: toml::Table = toml::from_str(text).map_err(|error| malformed(error.into()))?;
+    if let Some(strange) = strange_checksum(&document) {
+        return Err(malformed(format!("`{strange}` is no checksum").into()));
+    }
     let lockfile: Lockfile = text.parse().map_err(|error: cargo_lock::Error| malformed(error.into()))?;
     let mut crates = Vec::new();
     for package in &lockfile.packages {
@@ -57,4 +61,14 @@ pub fn crates(cargo_lock: &[u8]) -> Result<Vec<LockedCrate>, CargoLockError> {
     }
     crates.sort();
     Ok(crates)
+}
+
+/// A checksum that is not plain ASCII, in either form of the file. The parser (cargo-lock 11.1) cuts checksums at byte
+/// offsets and panics inside of a longer letter.
+fn strange_checksum(document: &toml::Table) -> Option<&str> {
+    let packages = document.get("package").and_then(toml::Value::as_array).into_iter().flatten();
+    let of_packages = packages.filter_map(|package| package.get("checksum"));
+    let of_metadata =
+        document.get("metadata").and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::values);
+    of_packages.chain(of_metadata).filter_map(toml::Value::as_str).find(|checksum| !checksum.is_ascii())
 }

@@ -258,3 +258,18 @@ fn crates_without_a_digest_of_the_registry_are_refused_by_name() {
     assert_eq!(with(&standard, &digest).unwrap(), 1);
     assert_eq!(with(&standard, "").unwrap_err(), "crate `odd 1.2.3` has no SHA-256 in Cargo.lock");
 }
+
+#[test]
+fn checksum_of_long_letters_is_malformed_and_no_panic() {
+    // As many bytes as a digest has, with a letter across the border of two of them; both forms of the file.
+    let checksum = format!("aä{}", "a".repeat(61));
+    let package = "[[package]]\nname = \"odd\"\nversion = \"1.2.3\"\n";
+    let source = cargo_lock::package::SourceId::default();
+    for text in [
+        format!("{package}source = \"{source}\"\nchecksum = \"{checksum}\"\n"),
+        format!("{package}source = \"{source}\"\n[metadata]\n\"checksum odd 1.2.3 ({source})\" = \"{checksum}\"\n"),
+    ] {
+        let malformed = nebh_face::failure::chain(&crates(text.as_bytes()).unwrap_err());
+        assert!(malformed.ends_with(&format!("`{checksum}` is no checksum")), "{malformed}");
+    }
+}
