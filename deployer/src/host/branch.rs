@@ -23,7 +23,7 @@ pub(super) type Places = BTreeMap<String, PathBuf>;
 /// An exchange that did not come about.
 pub(super) struct ExchangeFailed {
     pub(super) why: Trouble,
-    /// True if some datasets show the branch and could not be put back.
+    /// True unless all datasets are known to be as they were.
     pub(super) torn: bool,
 }
 
@@ -49,9 +49,10 @@ impl LocalHost {
     }
 
     pub(super) async fn exchange(&self, branch: &Branch, aside: TimelineId) -> Result<(), ExchangeFailed> {
-        let whole = |why| ExchangeFailed { why, torn: false };
-        let order = self.order(branch, aside).map_err(whole)?;
-        blocking(move || Ok(order.exchange())).await.map_err(whole)?
+        // Where it could not be looked, an earlier try may have come halfway.
+        let unseen = |why| ExchangeFailed { why, torn: branch.datasets.len() > 1 };
+        let order = self.order(branch, aside).map_err(unseen)?;
+        blocking(move || Ok(order.exchange())).await.map_err(unseen)?
     }
 
     fn order(&self, branch: &Branch, aside: TimelineId) -> Result<Order, Trouble> {

@@ -126,7 +126,7 @@ pub enum Event {
         step: Step,
         /// Why.
         why: Trouble,
-        /// True if some datasets show the new timeline and could not be put back; else all are as they were.
+        /// True if some datasets may show the new timeline and others not; else all are as they were.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         torn: bool,
     },

@@ -321,7 +321,8 @@ impl<'a> Draft<'a> {
 
     /// Nothing happened yet: the old generation again. Where there is none, the application is as empty as before.
     pub(super) fn cancel(self, change: &Change, why: &Trouble) -> Transition {
-        if let Kind::Rollback { why: Some(_), .. } = &change.kind {
+        // Nor is anything started on data of which some are others already.
+        if matches!(change.kind, Kind::Rollback { why: Some(_), .. }) || self.state.data.torn.is_some() {
             return self.stuck(change, &why.text);
         }
         let readable =

@@ -2,6 +2,7 @@
 
 mod crash;
 mod driver;
+mod other_data;
 mod property;
 mod stories;
 mod table;
