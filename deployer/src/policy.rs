@@ -2,34 +2,22 @@
 //!
 //! Side effects: reads `trust.yaml` and the key files that it names, relative to it.
 
-use std::io::{self, Read};
 use std::path::Path;
 
 use nebh_face::{Exit, Failure};
+use nebh_oci::small_file;
 use nebh_trust::policy::TrustPolicy;
-
-/// Bytes of the policy or of a key. Both are a few lines; a device or a log named by mistake has no end.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the policy as it stands today.
 pub(crate) fn read(path: &Path) -> Result<TrustPolicy, Failure> {
-    let policy = text(path).map_err(|error| {
+    let policy = small_file::read(path).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot read the trust policy `{}`", path.display())).because(&error)
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     TrustPolicy::parse(&path.display().to_string(), &policy, &mut |key| {
         let key = folder.join(key);
-        text(&key).map_err(|error| format!("{}: {error}", key.display()))
+        small_file::read(&key).map_err(|error| format!("{}: {error}", key.display()))
     })
-}
-
-fn text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@
 //!
 //! Invariants:
 //! * `digest`, `names`, `media_type`, `json`, `manifest` and `image_config` are pure: no file, no socket, no clock;
-//! * only `client` opens sockets; only `layout`, `locked_file`, `unpack`, `runtime` and what `client` half fetched touch files;
+//! * only `client` opens sockets; only `layout`, `locked_file`, `small_file`, `unpack`, `runtime` and what `client` half
+//!   fetched touch files;
 //! * a digest is computed from bytes here, never believed from a header or a file name;
 //! * bytes that were hashed are kept as bytes: a manifest from elsewhere is never written again from its struct;
 //! * what streams in is counted against what was announced, and one byte more ends it;
@@ -29,5 +30,6 @@ pub mod manifest;
 pub mod media_type;
 pub mod names;
 pub mod runtime;
+pub mod small_file;
 mod text;
 pub mod unpack;

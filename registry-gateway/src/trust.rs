@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nebh_face::{Exit, Failure};
+use nebh_oci::small_file;
 use nebh_trust::policy::TrustPolicy;
 
 use crate::store::read::FileState;
 
-/// Bytes of a policy or a key. Both are a few lines; a device or a log named by mistake has no end.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A file that changed so shortly before it was read may change once more without a new time of change: such a reading
 /// is used once and not remembered.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
@@ -91,14 +90,14 @@ struct Found {
 fn read(path: &Path, now: SystemTime) -> Found {
     let mut states = vec![(path.to_owned(), state(path))];
     let name = path.display().to_string();
-    let outcome = text(path)
+    let outcome = small_file::read(path)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot read trust policy `{name}`")).because(&error))
         .and_then(|text| {
             let folder = path.parent().unwrap_or(Path::new(""));
             TrustPolicy::parse(&name, &text, &mut |key| {
                 let key = folder.join(key);
                 states.push((key.clone(), state(&key)));
-                self::text(&key).map_err(|error| error.to_string())
+                small_file::read(&key).map_err(|error| error.to_string())
             })
         });
     let settled = states.iter().all(|(_, state)| state.is_none_or(|state| state.is_settled(now, SETTLED_AFTER)));
@@ -107,16 +106,6 @@ fn read(path: &Path, now: SystemTime) -> Found {
 
 fn state(path: &Path) -> Option<FileState> {
     std::fs::metadata(path).ok().map(|found| FileState::of(&found))
-}
-
-fn text(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
