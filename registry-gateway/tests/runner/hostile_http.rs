@@ -280,6 +280,16 @@ async fn digest_in_every_wrong_spelling() {
     assert_eq!(server.gateway.uploads.count(), 0);
 }
 
+/// Waits for what the server does by itself; the minute bounds a hang and measures nothing.
+async fn until(seen: impl Fn() -> bool, what: &str) {
+    let wait = async {
+        while !seen() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), wait).await.expect(what);
+}
+
 #[tokio::test]
 async fn upload_in_one_request_that_fails_leaves_no_session() {
     let server = Server::with(&format!("{SETTINGS}limits: {{ uploads: 2, blob-bytes: 100 }}\n")).await;
@@ -290,22 +300,17 @@ async fn upload_in_one_request_that_fails_leaves_no_session() {
         let (status, ..) = refusal(server.send(Method::POST, &path, &[], vec![0; 200]).await).await;
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     }
-    // A client that hangs up in the middle.
+    let uploads = server.folder.path().join("state/uploads");
+    let sessions = || server.gateway.uploads.count() + std::fs::read_dir(&uploads).unwrap().count();
+    // A client that hangs up in the middle: only when its request was read, or there is nothing to leave behind yet.
     for _ in 0..3 {
         let mut stream = connect(&server);
         let request = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 90\r\n\r\nhalf");
         stream.write_all(request.as_bytes()).unwrap();
+        until(|| sessions() > 0, "the upload has begun").await;
         drop(stream);
+        until(|| sessions() == 0, "no session is left").await;
     }
-    let uploads = server.folder.path().join("state/uploads");
-    let left = || server.gateway.uploads.count() + std::fs::read_dir(&uploads).unwrap().count();
-    // Bounds a hang, measures nothing.
-    let gone = async {
-        while left() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_mins(1), gone).await.expect("no session is left");
     server.push_blob(OPEN, b"hello").await;
 }
 
