@@ -107,11 +107,12 @@ impl<H: Host> AppHandle<H> {
         self.view.clone()
     }
 
-    /// Records after number `after`, oldest first.
-    pub fn entries(&self, after: u64) -> Vec<Entry> {
+    /// Records after number `after` up to number `last`, oldest first.
+    pub fn entries(&self, after: u64, last: u64) -> Vec<Entry> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = usize::try_from(after).unwrap_or(usize::MAX).min(entries.len());
-        entries[skip..].to_vec()
+        let place = |seq| usize::try_from(seq).unwrap_or(usize::MAX).min(entries.len());
+        // They count from 1 without gaps.
+        entries[place(after).min(place(last))..place(last)].to_vec()
     }
 }
 

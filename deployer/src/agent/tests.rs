@@ -74,7 +74,7 @@ impl Node {
     }
 
     fn switches(&self) -> usize {
-        let entries = self.running.handle.entries(0);
+        let entries = self.running.handle.entries(0, u64::MAX);
         entries.iter().filter(|entry| matches!(entry.event, Event::SwitchAsked { .. })).count()
     }
 }

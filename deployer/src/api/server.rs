@@ -15,7 +15,7 @@ use nebh_face::{Exit, Failure};
 use tokio::net::UnixListener;
 
 use super::wire::{self, Fault, VERSION};
-use crate::agent::{AppHandle, AskError, fresh_op};
+use crate::agent::{AppHandle, AskError, View, fresh_op};
 use crate::host::Host;
 use crate::machine::{
     AppName, Author, DataMove, DataWish, Event, GenerationId, Kind, NodeName, Plan, PrepareSource, RollbackWish, Stage,
@@ -105,8 +105,7 @@ fn none() -> Fault {
     Failure::new(Exit::Usage, "this node has no application").into()
 }
 
-fn shown<H: Host>(app: &AppHandle<H>) -> wire::AppStatus {
-    let view = app.view();
+fn shown<H: Host>(app: &AppHandle<H>, view: View) -> wire::AppStatus {
     let choices = choices(&view.state).into_iter().map(|(command, gives)| wire::Choice { command, gives });
     wire::AppStatus {
         app: app.settings.name.clone(),
@@ -150,7 +149,7 @@ fn troubled(what: &str, trouble: &Trouble) -> Fault {
 }
 
 async fn status<H: Host>(Shared(node): Shared<Arc<Node<H>>>) -> Json<wire::Status> {
-    let apps = node.apps.values().map(|app| shown(app)).collect();
+    let apps = node.apps.values().map(|app| shown(app, app.view())).collect();
     Json(wire::Status { version: VERSION, node: node.name.clone(), apps })
 }
 
@@ -161,9 +160,13 @@ async fn news<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Query(query): Query<w
     let news = changes.wait_for(|view| view.seq > query.after || view.damaged.is_some());
     // Nothing new in time, or an agent that is going down: what is known is the answer.
     drop(tokio::time::timeout(wait, news).await.map(|found| found.map(drop)));
-    // First the status, then the records: a record in between is told twice rather than never.
-    let status = shown(app);
-    Ok(Json(wire::News { version: VERSION, entries: app.entries(query.after), status }))
+    // Up to where the view stands: who has heard of a record asks only for what comes behind it, and would wait for a
+    // status that fits it.
+    let view = app.view();
+    let entries = app.entries(query.after, view.seq);
+    let is_told = view.damaged.is_some() || !view.state.phase.holds();
+    let status = is_told.then(|| shown(app, view));
+    Ok(Json(wire::News { version: VERSION, entries, status }))
 }
 
 async fn prepare<H: Host>(Shared(node): Shared<Arc<Node<H>>>, Json(asked): Json<wire::Prepare>) -> Reply<wire::Taken> {

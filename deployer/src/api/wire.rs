@@ -95,14 +95,17 @@ pub struct NewsQuery {
 }
 
 /// Records, and how the application stands after the last of them.
+///
+/// In the middle of a change there are records only: the status grows with the history, and those who write it and read
+/// it would take the processor from those for whom the callers wait.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct News {
     /// Version of the form.
     pub version: u32,
     /// Oldest first.
     pub entries: Vec<Entry>,
-    /// After them.
-    pub status: AppStatus,
+    /// After them; none while the entrance holds.
+    pub status: Option<AppStatus>,
 }
 
 /// Makes something ready.

@@ -56,13 +56,9 @@ pub(super) async fn switch(
 pub(super) async fn commit(globals: &Globals, app: Option<AppName>) -> Result<(), Failure> {
     let (agent, out) = (agent(globals)?, Out::new(globals));
     let taken: Taken = agent.post(wire::COMMIT, &wire::Commit { app }).await??;
-    let news = watch::news(&agent, &taken.app, taken.seq, 0).await?;
+    let state = one(&agent, Some(taken.app)).await?.state;
     let live = taken.generation;
-    let text = format!(
-        "committed  {} serves with the data of {}",
-        news.status.state.version(live),
-        news.status.state.data.current
-    );
+    let text = format!("committed  {} serves with the data of {}", state.version(live), state.data.current);
     out.result(&text, &json!({ "version": 1, "kind": "committed", "generation": live }), &live.to_string());
     Ok(())
 }

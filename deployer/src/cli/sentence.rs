@@ -188,7 +188,7 @@ pub(super) fn status(status: &AppStatus) -> String {
             Stage::Retiring(_) => format!("  retiring   {id}"),
         });
     }
-    for (id, timeline) in &state.data.timelines {
+    for (id, timeline) in state.data.timelines.iter() {
         if state.data.status(*id) == TimelineStatus::Orphan {
             let by = timeline.generation.map(|id| format!(", last written by {}", state.version(id)));
             lines.push(format!("  left       {id}{}:  nebh data adopt {id}", by.unwrap_or_default()));

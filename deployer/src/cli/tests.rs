@@ -188,6 +188,33 @@ async fn failing_snapshot_and_release_that_never_lives_end_with_5_and_say_which_
 }
 
 #[tokio::test]
+async fn news_in_the_middle_of_a_change_are_records_only_and_fit_the_status_at_its_ends() {
+    let bench = Bench::new(&[facts("1.0.0", 11, &[11], 1), facts("1.1.0", 11, &[11], 60_000)]).await;
+    bench.switch("1.0.0", false).await.unwrap();
+    let seq = bench.status().await.seq;
+    bench.switch("1.1.0", true).await.unwrap();
+    let agent = Agent::new(&bench.settings().socket());
+    let of = |after: u64| {
+        let path = format!("{}?app=shop/api&after={after}&wait_ms=1000", wire::NEWS);
+        let agent = agent.clone();
+        async move { agent.get::<wire::News>(&path).await.unwrap().unwrap() }
+    };
+    let news = of(seq).await;
+    let status = news.status.expect("a status on probation");
+    assert_eq!(news.entries.last().unwrap().seq, status.seq);
+    assert_eq!(news.entries.first().unwrap().seq, seq + 1);
+
+    // The host takes the order and never says that it is done.
+    bench.sim.world().deaf.insert("stop");
+    let wish = wire::Rollback { app: None, want: RollbackWish::default() };
+    let taken: wire::Taken = agent.post(wire::ROLLBACK, &wish).await.unwrap().unwrap();
+    bench.until(|phase| matches!(phase, Phase::Stopping(_))).await;
+    let news = of(taken.seq).await;
+    assert_eq!(news.entries.len(), 1, "{:?}", news.entries);
+    assert!(news.status.is_none(), "{:?}", news.status);
+}
+
+#[tokio::test]
 async fn refused_release_ends_with_3() {
     let bench = Bench::new(&[facts("1.0.0", 11, &[11], 1)]).await;
     let digest = bench.sim.world().releases.pop_first().unwrap().0;

@@ -28,7 +28,9 @@ pub(super) async fn prepared(
     let mut said = String::new();
     loop {
         let news = news(agent, app, after, LOOK_MS).await?;
-        undamaged(&news.status)?;
+        if let Some(status) = &news.status {
+            undamaged(status)?;
+        }
         for Entry { seq, event, .. } in &news.entries {
             after = *seq;
             match event {
@@ -38,10 +40,11 @@ pub(super) async fn prepared(
                 _ => {}
             }
         }
-        if news.status.state.facts(generation).is_some() {
-            return Ok(news.status);
+        let Some(status) = news.status else { continue };
+        if status.state.facts(generation).is_some() {
+            return Ok(status);
         }
-        if let Some(line) = news.status.progress.get(&generation)
+        if let Some(line) = status.progress.get(&generation)
             && *line != said
         {
             said.clone_from(line);
@@ -63,8 +66,9 @@ pub(super) async fn ended(
         let News { entries, status, .. } = news(agent, app, after, WAIT_MS_MAX).await?;
         for entry in &entries {
             after = entry.seq;
-            tell(entry, op, &status, out);
+            tell(entry, op, app, status.as_ref(), out);
         }
+        let Some(status) = status else { continue };
         undamaged(&status)?;
         if let Some(ended) = &status.state.ended
             && ended.op == *op
@@ -92,12 +96,13 @@ fn undamaged(status: &AppStatus) -> Result<(), Failure> {
 }
 
 /// One record of the operation, as far as a person waits for it.
-fn tell(entry: &Entry, op: &OpId, status: &AppStatus, out: Out) {
-    out.json(&super::sentence::Told::new(&status.app, entry));
+fn tell(entry: &Entry, op: &OpId, app: &AppName, status: Option<&AppStatus>, out: Out) {
+    out.json(&super::sentence::Told::new(app, entry));
     match &entry.event {
         Event::Opened { step, window } if step.op == *op => {
             out.note(&super::sentence::window(window));
-            if let Phase::Probation(change) = &status.state.phase
+            if let Some(status) = status
+                && let Phase::Probation(change) = &status.state.phase
                 && let Some(facts) = change.to.and_then(|to| status.state.facts(to))
             {
                 out.note(&format!("probation  {} s …", facts.probation_ms.div_ceil(1000)));

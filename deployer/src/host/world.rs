@@ -33,6 +33,8 @@ pub struct World {
     pub acknowledged: BTreeSet<u64>,
     /// Names of effects that fail the next time, with how.
     pub faults: BTreeMap<&'static str, Trouble>,
+    /// Names of effects that are taken and never end.
+    pub deaf: BTreeSet<&'static str>,
     /// Generations that die as soon as they are probed.
     pub stillborn: BTreeSet<GenerationId>,
     /// Snapshots whose manifest was published.
@@ -85,6 +87,9 @@ impl World {
     pub fn perform(&mut self, effect: &Effect) -> Option<Event> {
         if let Some(why) = self.faults.remove(effect.name()) {
             return failed(effect, why);
+        }
+        if self.deaf.contains(effect.name()) {
+            return None;
         }
         Some(match effect.clone() {
             Effect::Prepare { generation, source, .. } => self.prepare(generation, &source),

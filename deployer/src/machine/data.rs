@@ -11,6 +11,7 @@
 //! exactly what was left behind. A timeline's status is computed from the parents, never stored.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,16 +22,17 @@ use super::ids::{DatasetName, GenerationId, OpId, ReleaseRef, SnapshotKind, Snap
 /// Schema stamp of each dataset that has one.
 pub type Stamps = BTreeMap<DatasetName, u32>;
 
-/// All timelines and snapshots of one application.
+/// All timelines and snapshots of one application. They grow with every switch and a state is copied at every record, so
+/// that states share them until one writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Data {
     /// The line that the live path shows.
     pub current: TimelineId,
     /// Every line there ever was.
-    pub timelines: BTreeMap<TimelineId, Timeline>,
+    pub timelines: Arc<BTreeMap<TimelineId, Timeline>>,
     /// Every snapshot that an operation needed.
-    pub snapshots: BTreeMap<SnapshotName, SnapshotFacts>,
+    pub snapshots: Arc<BTreeMap<SnapshotName, SnapshotFacts>>,
     /// A branch that was ordered and is not live, or not yet: something may lie under its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ordered: Option<(TimelineId, SnapshotName)>,
@@ -100,8 +102,8 @@ impl Data {
     pub fn first(at: Timestamp) -> Self {
         let first = TimelineId::new(0);
         let line = Timeline { parent: None, begun: at, generation: None, schema: Stamps::new(), last: None };
-        let timelines = BTreeMap::from([(first, line)]);
-        Self { current: first, timelines, snapshots: BTreeMap::new(), ordered: None, torn: None }
+        let timelines = Arc::new(BTreeMap::from([(first, line)]));
+        Self { current: first, timelines, snapshots: Arc::default(), ordered: None, torn: None }
     }
 
     /// The number that the next timeline gets.
@@ -148,10 +150,10 @@ impl Data {
 
     /// Notes a snapshot of the current line.
     pub(super) fn cut(&mut self, facts: SnapshotFacts) {
-        if let Some(line) = self.timelines.get_mut(&self.current) {
+        if let Some(line) = Arc::make_mut(&mut self.timelines).get_mut(&self.current) {
             line.last = Some(facts.name.clone());
         }
-        self.snapshots.insert(facts.name.clone(), facts);
+        Arc::make_mut(&mut self.snapshots).insert(facts.name.clone(), facts);
     }
 
     /// Why the data cannot be used as they are; `branched` is the snapshot that a branch of is exchanged in first.
@@ -170,14 +172,14 @@ impl Data {
             schema: from.map(|facts| facts.schema.clone()).unwrap_or_default(),
             last: None,
         };
-        self.timelines.insert(id, line);
+        Arc::make_mut(&mut self.timelines).insert(id, line);
         self.current = id;
     }
 
     /// Notes that a generation may write to the current line from now on. A schema only grows: a program that writes
     /// an older one on newer data does not make the data old again.
     pub(super) fn written_by(&mut self, generation: GenerationId, facts: &Facts) {
-        if let Some(line) = self.timelines.get_mut(&self.current) {
+        if let Some(line) = Arc::make_mut(&mut self.timelines).get_mut(&self.current) {
             line.generation = Some(generation);
             for (name, dataset) in &facts.datasets {
                 if let Some(window) = &dataset.schema {

@@ -2,6 +2,7 @@
 //! Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use nebh_oci::digest::Digest;
 
@@ -89,7 +90,7 @@ impl Draft<'_> {
     }
 
     pub(super) fn published(mut self, snapshot: &SnapshotName) -> Result<Transition, String> {
-        match self.state.data.snapshots.get_mut(snapshot) {
+        match Arc::make_mut(&mut self.state.data.snapshots).get_mut(snapshot) {
             Some(facts) if !facts.published => {
                 facts.published = true;
                 Ok(self.stay(Record::Published, []))

@@ -345,6 +345,20 @@ impl Phase {
         }
     }
 
+    /// True on the way from `hold` to `open`, where callers may wait at the entrance.
+    pub const fn holds(&self) -> bool {
+        match self {
+            Self::Holding(_)
+            | Self::Stopping(_)
+            | Self::Snapshotting(_)
+            | Self::Exchanging(_)
+            | Self::Starting(_)
+            | Self::Checking(_)
+            | Self::Opening(_) => true,
+            Self::Empty | Self::Serving(_) | Self::Probation(_) | Self::BackingOff(_) | Self::NeedsOperator(_) => false,
+        }
+    }
+
     /// The generation that the entrance leads to.
     pub const fn serving(&self) -> Option<GenerationId> {
         match self {
