@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::driver::Runtime;
 use super::process::logged_error;
+use super::program::Runtime;
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]

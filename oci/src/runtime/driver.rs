@@ -3,7 +3,7 @@
 //!
 //! Dropping the future of `run` ends the container; dropping that of any other verb leaves the container as it is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio as ProcessStdio;
 use std::time::Duration;
 
@@ -11,17 +11,8 @@ use tokio::sync::mpsc;
 
 use super::bundle::Bundle;
 use super::call::{Call, DeleteOnDrop, RuntimeError};
-use super::probe::RuntimeKind;
 use super::process::{ExitReason, OutputLine, Stream, logged_error, pump};
-
-/// A runtime program that was seen to work on this machine.
-#[derive(Clone, Debug)]
-pub struct Runtime {
-    pub(super) kind: RuntimeKind,
-    pub(super) program: PathBuf,
-    pub(super) state: PathBuf,
-    why: String,
-}
+use super::program::{Runtime, RuntimeKind};
 
 /// Where a created container's output goes. Its input is always empty.
 #[derive(Debug)]
@@ -103,41 +94,6 @@ impl From<WireState> for ContainerState {
 }
 
 impl Runtime {
-    /// Tries `runc`, then `crun`, by running a tiny container. `state` is where the program keeps its containers: give
-    /// every user of this crate a directory of its own, and the same one again after a restart.
-    pub async fn probe(state: &Path) -> Result<Self, super::ProbeError> {
-        super::probe::probe(state).await
-    }
-
-    pub(super) fn new(kind: RuntimeKind, program: PathBuf, state: PathBuf, why: String) -> Self {
-        Self { kind, program, state, why }
-    }
-
-    /// The program that an earlier probe chose, at its path; it is not tried again.
-    pub fn chosen(kind: RuntimeKind, program: PathBuf, state: PathBuf) -> Self {
-        Self::new(kind, program, state, format!("{kind} was chosen before"))
-    }
-
-    /// Where the program lies.
-    pub fn program(&self) -> &Path {
-        &self.program
-    }
-
-    /// Where it keeps its containers.
-    pub fn state_folder(&self) -> &Path {
-        &self.state
-    }
-
-    /// Which program.
-    pub fn kind(&self) -> RuntimeKind {
-        self.kind
-    }
-
-    /// Why this one, in a sentence.
-    pub fn why(&self) -> &str {
-        &self.why
-    }
-
     /// Makes the container of a bundle, up to the point where its program would start.
     pub async fn create(&self, bundle: &Bundle, stdio: Stdio) -> Result<Container, RuntimeError> {
         let (verb, id) = ("create", bundle.id());

@@ -15,14 +15,16 @@ mod gate;
 mod masks;
 mod probe;
 mod process;
+mod program;
 mod seccomp;
 mod spec;
 
 pub use bundle::{Bundle, BundleError};
 pub use call::RuntimeError;
-pub use driver::{Container, ContainerState, ContainerStatus, ExecOutput, Runtime, Stdio};
-pub use probe::{ProbeError, RuntimeKind};
+pub use driver::{Container, ContainerState, ContainerStatus, ExecOutput, Stdio};
+pub use probe::ProbeError;
 pub use process::{ExitReason, OutputLine, Stream};
+pub use program::{Runtime, RuntimeKind};
 pub use seccomp::CallProfile;
 pub use spec::{BundleSpec, IdMap, Limits, Mount, MountKind, NetworkMode, SpecError, UserNamespace, runtime_document};
 

@@ -8,27 +8,9 @@ use tokio::sync::mpsc;
 
 use super::bundle::{Bundle, BundleError};
 use super::call::RuntimeError;
-use super::driver::Runtime;
 use super::process::ExitReason;
+use super::program::{Runtime, RuntimeKind};
 use super::spec::{BundleSpec, UserNamespace};
-
-/// The runtime programs that are known, in the order in which they are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuntimeKind {
-    /// The reference implementation.
-    Runc,
-    /// The one in C.
-    Crun,
-}
-
-impl std::fmt::Display for RuntimeKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Runc => "runc",
-            Self::Crun => "crun",
-        })
-    }
-}
 
 /// Why no runtime program works here.
 #[derive(Debug, thiserror::Error)]
@@ -56,25 +38,29 @@ pub enum ProbeError {
 /// The exit code that proves that our instructions ran.
 const PROOF: u8 = 42;
 
-pub(super) async fn probe(state: &Path) -> Result<Runtime, ProbeError> {
-    let mut tried = Vec::new();
-    for kind in [RuntimeKind::Runc, RuntimeKind::Crun] {
-        let Some(program) = find(&kind.to_string()) else {
-            tried.push(format!("{kind} is not installed"));
-            continue;
-        };
-        let why = match tried.as_slice() {
-            [] => format!("{kind} ran a test container"),
-            before => format!("{kind} ran a test container ({})", before.join("; ")),
-        };
-        let runtime = Runtime::new(kind, program, state.to_owned(), why);
-        match attempt(&runtime).await? {
-            Ok(ExitReason::Code(code)) if code == i32::from(PROOF) => return Ok(runtime),
-            Ok(other) => tried.push(format!("{kind} ran a test container, which ended with {other}")),
-            Err(error) => tried.push(error.to_string()),
+impl Runtime {
+    /// Tries `runc`, then `crun`, by running a tiny container. `state` is where the program keeps its containers: give
+    /// every user of this crate a directory of its own, and the same one again after a restart.
+    pub async fn probe(state: &Path) -> Result<Self, ProbeError> {
+        let mut tried = Vec::new();
+        for kind in [RuntimeKind::Runc, RuntimeKind::Crun] {
+            let Some(program) = find(&kind.to_string()) else {
+                tried.push(format!("{kind} is not installed"));
+                continue;
+            };
+            let why = match tried.as_slice() {
+                [] => format!("{kind} ran a test container"),
+                before => format!("{kind} ran a test container ({})", before.join("; ")),
+            };
+            let runtime = Self::new(kind, program, state.to_owned(), why);
+            match attempt(&runtime).await? {
+                Ok(ExitReason::Code(code)) if code == i32::from(PROOF) => return Ok(runtime),
+                Ok(other) => tried.push(format!("{kind} ran a test container, which ended with {other}")),
+                Err(error) => tried.push(error.to_string()),
+            }
         }
+        Err(ProbeError::NoneWorks { tried })
     }
-    Err(ProbeError::NoneWorks { tried })
 }
 
 async fn attempt(runtime: &Runtime) -> Result<Result<ExitReason, RuntimeError>, ProbeError> {
