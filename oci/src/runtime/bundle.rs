@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::spec::{BundleSpec, SpecError, runtime_document};
+use super::document::{SpecError, runtime_document};
+use super::spec::BundleSpec;
 
 /// A bundle on disk.
 #[derive(Clone, Debug)]

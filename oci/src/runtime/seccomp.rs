@@ -3,9 +3,8 @@
 //! somebody has read what it does.
 //! Pure.
 
+use oci_spec::OciSpecError;
 use oci_spec::runtime as rt;
-
-use super::spec::SpecError;
 
 /// Which system calls a container may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +88,7 @@ const ALLOWED: &str = "\
 const ALLOWED_TO_SERVICES: &str = "chmod creat fchmod fchmodat fchmodat2 mknod mknodat open openat openat2 ptrace";
 
 /// The profile, for the machine's own system call interface only: calls by another one end the program.
-pub(super) fn profile(wanted: CallProfile) -> Result<rt::LinuxSeccomp, SpecError> {
+pub(super) fn profile(wanted: CallProfile) -> Result<rt::LinuxSeccomp, OciSpecError> {
     let mut rules = vec![
         rule(ALLOWED, ALLOW, &[])?,
         rule(REFUSED, NOT_PERMITTED, &[])?,
@@ -112,16 +111,16 @@ pub(super) fn profile(wanted: CallProfile) -> Result<rt::LinuxSeccomp, SpecError
         CallProfile::Service => rules.push(rule(ALLOWED_TO_SERVICES, ALLOW, &[])?),
         CallProfile::Build => build(&mut rules)?,
     }
-    Ok(rt::LinuxSeccompBuilder::default()
+    rt::LinuxSeccompBuilder::default()
         .default_action(rt::LinuxSeccompAction::ScmpActErrno)
         .default_errno_ret(NOT_IMPLEMENTED)
         .syscalls(rules)
-        .build()?)
+        .build()
 }
 
 /// A build leaves files on the host's disk, where no mount option stops a set-id program from being run by somebody else.
 /// And it has nothing to debug.
-fn build(rules: &mut Vec<rt::LinuxSyscall>) -> Result<(), SpecError> {
+fn build(rules: &mut Vec<rt::LinuxSyscall>) -> Result<(), OciSpecError> {
     rules.push(rule("ptrace", NOT_PERMITTED, &[])?);
     for (call, mode) in [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)] {
         rules.push(rule(call, ALLOW, &[without(mode, SET_ID_BITS)?])?);
@@ -142,7 +141,7 @@ fn build(rules: &mut Vec<rt::LinuxSyscall>) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn rule(calls: &str, action: u32, conditions: &[rt::LinuxSeccompArg]) -> Result<rt::LinuxSyscall, SpecError> {
+fn rule(calls: &str, action: u32, conditions: &[rt::LinuxSeccompArg]) -> Result<rt::LinuxSyscall, OciSpecError> {
     let names: Vec<String> = calls.split_ascii_whitespace().map(str::to_owned).collect();
     let mut rule = rt::LinuxSyscallBuilder::default().names(names);
     rule = match action {
@@ -152,28 +151,28 @@ fn rule(calls: &str, action: u32, conditions: &[rt::LinuxSeccompArg]) -> Result<
     if !conditions.is_empty() {
         rule = rule.args(conditions.to_vec());
     }
-    Ok(rule.build()?)
+    rule.build()
 }
 
 /// The argument has none of these bits.
-fn without(index: usize, bits: u64) -> Result<rt::LinuxSeccompArg, SpecError> {
+fn without(index: usize, bits: u64) -> Result<rt::LinuxSeccompArg, OciSpecError> {
     masked(index, bits, 0)
 }
 
 /// The argument has this bit.
-fn with(index: usize, bit: u64) -> Result<rt::LinuxSeccompArg, SpecError> {
+fn with(index: usize, bit: u64) -> Result<rt::LinuxSeccompArg, OciSpecError> {
     masked(index, bit, bit)
 }
 
-fn masked(index: usize, mask: u64, value: u64) -> Result<rt::LinuxSeccompArg, SpecError> {
+fn masked(index: usize, mask: u64, value: u64) -> Result<rt::LinuxSeccompArg, OciSpecError> {
     let arg = rt::LinuxSeccompArgBuilder::default().index(index).value(mask).value_two(value);
-    Ok(arg.op(rt::LinuxSeccompOperator::ScmpCmpMaskedEq).build()?)
+    arg.op(rt::LinuxSeccompOperator::ScmpCmpMaskedEq).build()
 }
 
 /// The argument is this value.
-fn is(index: usize, value: u64) -> Result<rt::LinuxSeccompArg, SpecError> {
+fn is(index: usize, value: u64) -> Result<rt::LinuxSeccompArg, OciSpecError> {
     let arg = rt::LinuxSeccompArgBuilder::default().index(index).value(value);
-    Ok(arg.op(rt::LinuxSeccompOperator::ScmpCmpEq).build()?)
+    arg.op(rt::LinuxSeccompOperator::ScmpCmpEq).build()
 }
 
 #[cfg(test)]
