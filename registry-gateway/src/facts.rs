@@ -16,8 +16,7 @@ use crate::Name;
 use crate::admit::Known;
 use crate::db::DbError;
 use crate::gateway::Gateway;
-use crate::store::StoreError;
-use crate::store::write::blocking;
+use crate::store::{StoreError, blocking};
 
 /// Attached manifests that are looked at, for each manifest. The trust policy tries as many signatures.
 const ATTACHED_MAX: usize = 256;

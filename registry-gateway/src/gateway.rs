@@ -16,8 +16,7 @@ use crate::crash;
 use crate::db::{self, Db, DbError};
 use crate::settings::Settings;
 use crate::store::read::FileState;
-use crate::store::write::blocking;
-use crate::store::{Store, StoreError, Uploads};
+use crate::store::{Store, StoreError, Uploads, blocking};
 use crate::trust::TrustSource;
 
 /// Blobs whose comparison is remembered. One line is about a hundred bytes.

@@ -10,14 +10,18 @@
 //! next push of the same digest adopts. Neither loses what was acknowledged.
 
 pub mod keys;
+mod pool;
 pub mod read;
 pub mod upload;
+mod upload_id;
 pub mod write;
 
 use std::path::PathBuf;
 
+pub use pool::blocking;
 pub use read::{BlobReader, ReadError};
-pub use upload::{Session, UploadId, Uploads};
+pub use upload::{Session, Uploads};
+pub use upload_id::{UploadId, UploadIdError};
 pub use write::Store;
 
 /// A file operation that failed, with its path.

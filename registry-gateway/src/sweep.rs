@@ -22,8 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::crash;
 use crate::db::{self, DbError};
 use crate::gateway::Gateway;
-use crate::store::StoreError;
-use crate::store::write::blocking;
+use crate::store::{StoreError, blocking};
 
 /// Blobs condemned and removed in one pass: a pass holds the writer for milliseconds, never for minutes.
 const BATCH: u32 = 1000;

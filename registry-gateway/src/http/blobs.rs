@@ -19,8 +19,7 @@ use super::range::{Wanted, wanted};
 use super::{digest_value, text_value};
 use crate::gateway::Gateway;
 use crate::store::read::FileState;
-use crate::store::write::blocking;
-use crate::store::{BlobReader, ReadError, StoreError, read};
+use crate::store::{BlobReader, ReadError, StoreError, blocking, read};
 use crate::{crash, db};
 
 fn unknown(repository: &Repository, digest: &Digest) -> Refusal {

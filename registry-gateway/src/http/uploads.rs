@@ -20,8 +20,7 @@ use super::range::chunk;
 use super::{Asked, digest_value, text_value};
 use crate::gateway::Gateway;
 use crate::store::upload::UploadError;
-use crate::store::write::blocking;
-use crate::store::{Session, StoreError, UploadId};
+use crate::store::{Session, StoreError, UploadId, blocking};
 use crate::{crash, db};
 
 const UPLOAD_ID: header::HeaderName = header::HeaderName::from_static("docker-upload-uuid");

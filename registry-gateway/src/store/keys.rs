@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nebh_oci::digest::{Algorithm, Digest};
 use nebh_oci::names::Repository;
 
-use super::upload::UploadId;
+use super::upload_id::UploadId;
 
 /// The state folder of one gateway.
 #[derive(Clone, Debug)]

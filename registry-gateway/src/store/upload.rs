@@ -6,11 +6,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,8 +16,7 @@ use nebh_oci::digest::{Algorithm, Digest, Hasher};
 use nebh_oci::names::Repository;
 use tokio::sync::OwnedMutexGuard;
 
-use super::write::blocking;
-use super::{Store, StoreError};
+use super::{Store, StoreError, UploadId, blocking};
 use crate::crash;
 
 mod session;
@@ -30,33 +27,6 @@ pub use session::Session;
 /// When all places are taken, a session that nobody touched for so long gives up its own: sessions that are begun and
 /// left must not keep everybody else from pushing until they age away.
 const IDLE_MAX: Duration = Duration::from_mins(10);
-
-/// The name of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UploadId(uuid::Uuid);
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-/// A text that names no session.
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not the name of an upload")]
-pub struct UploadIdError(String);
-
-impl FromStr for UploadId {
-    type Err = UploadIdError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // One spelling only: the id becomes a file name.
-        match uuid::Uuid::try_parse(text) {
-            Ok(id) if id.hyphenated().to_string() == text => Ok(Self(id)),
-            _ => Err(UploadIdError(text.to_owned())),
-        }
-    }
-}
 
 /// Why a session could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -144,8 +114,7 @@ impl Uploads {
         algorithm: Algorithm,
     ) -> Result<OwnedMutexGuard<Session>, UploadError> {
         self.make_room().await?;
-        // Random, not v7: an upload's address must not be guessed from another's.
-        let id = UploadId(uuid::Builder::from_random_bytes(random_bytes()?).into_uuid());
+        let id = UploadId::of(random_bytes()?);
         let path = self.store.tree().upload(repository, id);
         let opened = path.clone();
         let file =

@@ -178,11 +178,6 @@ fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(StoreError::io("sync folder", folder))
 }
 
-/// Runs a disk task on the blocking pool.
-pub async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(task).await.map_err(|_| StoreError::Ended)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,9 +14,8 @@ use nebh_oci::digest::{Algorithm, Digest};
 use super::SweepError;
 use crate::crash;
 use crate::gateway::Gateway;
-use crate::store::StoreError;
 use crate::store::keys::Tree;
-use crate::store::write::blocking;
+use crate::store::{StoreError, blocking};
 
 /// Removes what has no row; how many files that were.
 pub(super) async fn pass(gateway: &Gateway, now: Timestamp) -> Result<u64, SweepError> {

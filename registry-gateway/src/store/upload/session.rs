@@ -10,10 +10,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use nebh_oci::digest::{Algorithm, Digest, Hasher};
 
+use super::UploadError;
 use super::sink::{Sink, copy};
-use super::{UploadError, UploadId};
-use crate::store::StoreError;
-use crate::store::write::blocking;
+use crate::store::{StoreError, UploadId, blocking};
 
 /// Bytes per read when a session is hashed again after a restart.
 const REHASH_BYTES: usize = 1 << 20;
