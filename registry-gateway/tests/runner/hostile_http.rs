@@ -287,7 +287,7 @@ async fn until(seen: impl Fn() -> bool, what: &str) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_mins(1), wait).await.expect(what);
+    assert!(tokio::time::timeout(std::time::Duration::from_mins(1), wait).await.is_ok(), "{what}");
 }
 
 #[tokio::test]
