@@ -81,22 +81,25 @@ struct WireImage {
     configure: Option<Spanned<bool>>,
 }
 
-pub(super) fn parse(file: &str, text: &str) -> Result<Buildspec, Failure> {
-    let wire: Wire = document::parse(file, text)?;
-    let at = Places { file };
-    let mut steps = Vec::new();
-    if let Some(rust) = &wire.build.rust {
-        steps.push(Step::Rust(at.rust(rust)?));
+impl Buildspec {
+    /// Parses a buildspec. `file` is named, with line and column, in the failure.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Failure> {
+        let wire: Wire = document::parse(file, text)?;
+        let at = Places { file };
+        let mut steps = Vec::new();
+        if let Some(rust) = &wire.build.rust {
+            steps.push(Step::Rust(at.rust(rust)?));
+        }
+        if let Some(files) = &wire.build.files {
+            steps.push(Step::Files(at.files(files)?));
+        }
+        Ok(Self {
+            name: at.noun(&wire.name)?,
+            steps,
+            image: at.image(&wire.image)?,
+            accept_expired: at.distinct::<Suite>("suite", &wire.accept_expired)?,
+        })
     }
-    if let Some(files) = &wire.build.files {
-        steps.push(Step::Files(at.files(files)?));
-    }
-    Ok(Buildspec {
-        name: at.noun(&wire.name)?,
-        steps,
-        image: at.image(&wire.image)?,
-        accept_expired: at.distinct::<Suite>("suite", &wire.accept_expired)?,
-    })
 }
 
 /// Turns wire values into nouns, and names their place where they are none.

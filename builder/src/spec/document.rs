@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use nebh_face::Failure;
 use nebh_oci::names::Repository;
 
-use super::check;
 use super::nouns::{BinName, ImagePath, NounError, PackageRequest, Suite, TreePath};
 
 /// The file name that every command looks for.
@@ -27,11 +25,6 @@ pub struct Buildspec {
 }
 
 impl Buildspec {
-    /// Parses a buildspec. `file` is named, with line and column, in the failure.
-    pub fn parse(file: &str, text: &str) -> Result<Self, Failure> {
-        check::parse(file, text)
-    }
-
     /// The Rust step, if there is one.
     pub fn rust(&self) -> Option<&RustStep> {
         self.steps.iter().find_map(|step| match step {
