@@ -186,7 +186,7 @@ const CASES: &[Case] = &[
     ),
     case(
         "provenance with a parameter that the reader does not know",
-        By(&["trust/src/provenance.rs unknown_external_parameter_is_refused"]),
+        By(&["trust/tests/runner/provenance.rs unknown_external_parameter_is_refused"]),
     ),
     case(
         "older release under today's name; older head (CVE-2022-29173, CVE-2024-23332)",

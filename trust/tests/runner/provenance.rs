@@ -1,8 +1,12 @@
-//! Provenance that a rule asks for: taken away, by the wrong role, or of something else.
+//! Provenance: what is read as ours, and what a rule asks for: taken away, by the wrong role, or of something else.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use nebh_oci::manifest::RawManifest;
 use nebh_trust::provenance::{
-    BUILD_TYPE, BuildDefinition, Builder, ExternalParameters, InternalParameters, Provenance, RunDetails, Source,
+    BUILD_TYPE, BuildDefinition, Builder, ExternalParameters, InternalParameters, Provenance, ProvenanceError,
+    RunDetails, RunMetadata, Source,
 };
 use nebh_trust::statement::SLSA_PROVENANCE_V1;
 use nebh_trust::verify::verify_image;
@@ -19,7 +23,7 @@ fn provenance() -> Provenance {
                 source: Source {
                     uri: "https://git.example/shop/api".to_owned(),
                     commit: "0".repeat(40),
-                    reference: None,
+                    reference: Some("refs/heads/main".to_owned()),
                     directory: String::new(),
                 },
                 buildspec: "buildspec.yaml".to_owned(),
@@ -31,14 +35,44 @@ fn provenance() -> Provenance {
             resolved_dependencies: Vec::new(),
         },
         run_details: RunDetails {
-            builder: Builder {
-                id: "https://builder.example".to_owned(),
-                version: std::collections::BTreeMap::default(),
-            },
-            metadata: None,
+            builder: Builder { id: "https://builder.example".to_owned(), version: BTreeMap::new() },
+            metadata: Some(RunMetadata {
+                invocation_id: None,
+                started_on: Some(Timestamp::UNIX_EPOCH),
+                finished_on: None,
+            }),
             byproducts: Vec::new(),
         },
     }
+}
+
+#[test]
+fn provenance_survives_its_predicate() {
+    let predicate = provenance().to_predicate().unwrap();
+    assert_eq!(Provenance::from_predicate(&predicate).unwrap(), provenance());
+    assert_eq!(predicate["buildDefinition"]["externalParameters"]["source"]["ref"], "refs/heads/main");
+}
+
+#[test]
+fn unknown_external_parameter_is_refused() {
+    let mut predicate = provenance().to_predicate().unwrap();
+    predicate["buildDefinition"]["externalParameters"]["extra"] = Value::Bool(true);
+    assert!(matches!(Provenance::from_predicate(&predicate), Err(ProvenanceError::Shape(_))));
+}
+
+#[test]
+fn other_build_type_is_named() {
+    let mut predicate = provenance().to_predicate().unwrap();
+    predicate["buildDefinition"]["buildType"] = Value::String("https://example.test/v1".to_owned());
+    assert!(matches!(Provenance::from_predicate(&predicate), Err(ProvenanceError::BuildType(_))));
+}
+
+#[test]
+fn step_that_the_builder_does_not_know_is_custom() {
+    let mut parameters = provenance().build_definition.external_parameters;
+    assert_eq!(parameters.custom_step(), None);
+    parameters.steps.push("exec".to_owned());
+    assert_eq!(parameters.custom_step(), Some("exec"));
 }
 
 /// An image signed by the builder, with these provenances, under a rule that demands one.
