@@ -1,11 +1,15 @@
 //! What an agent leaves behind on purpose when it ends: containers, their attendants, the entrance, mounts. Here they end,
 //! each by what names the folder of the measurement.
 
+#[path = "../support/mounts.rs"]
+mod mounts;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) use self::mounts::unmount_below;
 
 /// Ends all that belongs to the agent whose state is `folder/node`.
 pub(crate) fn sweep(folder: &Path) {
@@ -35,7 +39,8 @@ pub(crate) fn named(folder: &Path) -> Vec<u32> {
     found
 }
 
-/// What is mounted below a folder by the end of a measurement: unmounted when this is dropped.
+/// What is mounted below a folder by the end of a measurement: unmounted when this is dropped. dockerd leaves its network
+/// namespace, with which the folder cannot be removed.
 #[derive(Debug)]
 pub(crate) struct Mounts(PathBuf);
 
@@ -49,17 +54,5 @@ impl Mounts {
 impl Drop for Mounts {
     fn drop(&mut self) {
         unmount_below(&self.0);
-    }
-}
-
-/// Unmounts all that is mounted below a folder; dockerd leaves its network namespace, and the folder cannot be removed.
-pub(crate) fn unmount_below(folder: &Path) {
-    let here = format!("{}/", folder.display());
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-    below.retain(|place| place.starts_with(&here));
-    below.sort_unstable_by(|a, b| b.cmp(a));
-    for place in below {
-        let _gone = unmount(place, UnmountFlags::DETACH);
     }
 }

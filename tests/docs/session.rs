@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal};
 
 use super::markdown::{Block, missing_line};
 use super::{pages, root};
-use crate::support::{free_port, has_program, leftovers, peer};
+use crate::support::{free_port, has_program, leftovers, mounts, peer};
 
 /// Pages with commands, as a reader goes through them.
 const ORDER: &[&str] = &[
@@ -105,7 +105,7 @@ impl Shell {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        leftovers::unmount_below(self.folder.path());
+        mounts::unmount_below(self.folder.path());
     }
 }
 

@@ -1,10 +1,9 @@
-//! What outlives an agent on purpose: containers, their attendants, the entrance, mounts. Found by what names the folder
-//! that they belong to.
+//! What outlives an agent on purpose, but for its mounts: containers, their attendants, the entrance. Found by what names
+//! the folder that they belong to.
 
 use std::path::Path;
 use std::process::Command;
 
-use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::has_program;
@@ -48,17 +47,5 @@ pub(crate) fn delete_containers(root: &Path) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let id = entry.file_name();
         drop(Command::new(runtime).arg("--root").arg(root).args(["delete", "--force"]).arg(id).output());
-    }
-}
-
-/// Unmounts all that is mounted below a folder; a folder with a mount in it is not removed.
-pub(crate) fn unmount_below(folder: &Path) {
-    let here = format!("{}/", folder.display());
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let mut below: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-    below.retain(|place| place.starts_with(&here));
-    below.sort_unstable_by(|a, b| b.cmp(a));
-    for place in below {
-        let _gone = unmount(place, UnmountFlags::DETACH);
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod disk;
 pub(crate) mod forge;
 pub(crate) mod leftovers;
+pub(crate) mod mounts;
 pub(crate) mod payer;
 pub(crate) mod release;
 pub(crate) mod shop;

@@ -10,7 +10,7 @@ use nebh_trust::release::{ConfigFile, ConfigLayer, ConfigSnapshot};
 
 use super::payer::{Payer, ask};
 use super::release::{self, Release};
-use super::{Server, Site, client, free_port, leftovers, nebh, peer, said, succeed};
+use super::{Server, Site, client, free_port, leftovers, mounts, nebh, peer, said, succeed};
 
 /// What a release of the shop says of itself.
 pub(crate) const RELEASE: &str = "
@@ -306,8 +306,8 @@ impl Shop {
 
     /// The disk of a plan that has one is its own, and unmounts itself.
     fn unmount(&self) {
-        leftovers::unmount_below(self.folder());
-        leftovers::unmount_below(&self.state());
+        mounts::unmount_below(self.folder());
+        mounts::unmount_below(&self.state());
     }
 }
 
