@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{AskError, Message, View, follow, fresh_op, perform};
+use super::{AskError, Message, View, fresh_op, heads, perform};
 use crate::crash::{self, Side};
 use crate::host::{Host, Progress};
 use crate::journal::{Entry, Journal};
@@ -31,7 +31,7 @@ pub(super) struct App<H> {
     pub(super) beside: JoinSet<()>,
     watching: Option<(GenerationId, AbortHandle)>,
     telling: Option<AbortHandle>,
-    pub(super) follower: follow::Follower,
+    pub(super) follower: heads::Follower,
 }
 
 impl<H: Host> App<H> {
@@ -58,7 +58,7 @@ impl<H: Host> App<H> {
             beside: JoinSet::new(),
             watching: None,
             telling: None,
-            follower: follow::Follower::default(),
+            follower: heads::Follower::default(),
         }
     }
 
@@ -74,7 +74,7 @@ impl<H: Host> App<H> {
         }
         self.view.send_modify(|view| view.looked = true);
         if self.settings.channel.is_some() {
-            self.beside.spawn(follow::heads(self.host.clone(), self.inbox.clone()));
+            self.beside.spawn(heads::heads(self.host.clone(), self.inbox.clone()));
         }
         loop {
             // Nothing is lost when one branch wins: both are plain receives.

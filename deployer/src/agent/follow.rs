@@ -1,16 +1,14 @@
 //! Following a channel: what the head names is made ready, and switched to where the settings say so. Also keeps the
 //! shelf short. Decides only *what to ask*; whether it may be is the machine's business.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nebh_oci::digest::Digest;
-use tokio::sync::mpsc;
 
 use super::app::App;
-use super::{Message, fresh_op};
-use crate::host::{Head, Host};
+use super::fresh_op;
+use crate::host::Host;
 use crate::machine::{Author, Event, PrepareSource, ReleaseRef, shelf};
 use crate::settings::SwitchMode;
 
@@ -18,44 +16,6 @@ use crate::settings::SwitchMode;
 const AGAIN: Duration = Duration::from_secs(5);
 /// Longest pause.
 const AGAIN_MAX: Duration = Duration::from_mins(5);
-
-/// What the follower remembers. Nothing of it is needed after a restart.
-#[derive(Debug, Default)]
-pub(super) struct Follower {
-    head: Option<Head>,
-    failed: BTreeMap<Digest, u32>,
-    resting: BTreeSet<Digest>,
-    /// What the head names was asked for: once, so that nobody is overruled who then chooses otherwise.
-    asked: bool,
-}
-
-impl Follower {
-    pub(super) fn head(&mut self, head: Head) {
-        // A head that is only renewed says nothing new; one that names an earlier release again does.
-        if self.head.as_ref().is_none_or(|before| before.current.digest != head.current.digest) {
-            self.asked = false;
-        }
-        self.head = Some(head);
-        self.resting.clear();
-    }
-
-    /// A pause is over.
-    pub(super) fn again(&mut self) {
-        self.resting.clear();
-    }
-}
-
-/// Hands every new head to the loop.
-pub(super) async fn heads<H: Host>(host: Arc<H>, inbox: mpsc::Sender<Message>) {
-    let mut seen = None;
-    loop {
-        let head = host.head(seen).await;
-        seen = Some(head.counter);
-        if inbox.send(Message::Head(head)).await.is_err() {
-            return;
-        }
-    }
-}
 
 impl<H: Host> App<H> {
     /// Looks what the head and the shelf ask for now.

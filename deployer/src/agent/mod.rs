@@ -10,6 +10,7 @@
 
 mod app;
 mod follow;
+mod heads;
 mod perform;
 #[cfg(test)]
 mod tests;

@@ -4,16 +4,15 @@
 //!
 //! Side effects: reads the generation, the policy and its keys.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
+use super::blocking::blocking;
 use super::generation::{Folder, Generation};
-use super::local::LocalHost;
-use super::prepare::blocking;
 use super::trouble;
 use crate::machine::{GenerationId, Trouble, TroubleKind};
 
@@ -31,26 +30,29 @@ struct Asked {
     answer: JoinHandle<Result<Generation, Trouble>>,
 }
 
-impl LocalHost {
+impl Ahead {
     /// Begins to look for the answer.
-    pub(super) fn admit_ahead(&self, id: GenerationId) {
-        let (folder, policy) = (self.folder(id), self.node.settings.trust.clone());
+    pub(super) fn ask(&self, id: GenerationId, folder: Folder, policy: PathBuf) {
         let answer = tokio::task::spawn_blocking(move || admit(id, &folder, &policy));
         let asked = Asked { id, at: Instant::now(), answer };
-        *self.admission.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
     }
 
     /// The generation, if it may be started.
-    pub(super) async fn admitted(&self, id: GenerationId) -> Result<Generation, Trouble> {
+    pub(super) async fn answer(
+        &self,
+        id: GenerationId,
+        folder: Folder,
+        policy: PathBuf,
+    ) -> Result<Generation, Trouble> {
         // Taken in any case: what was asked for one change is no answer for the next.
-        let asked = self.admission.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(asked) = asked
             && asked.id == id
             && asked.at.elapsed() < TODAY
         {
             return asked.answer.await.map_err(|error| trouble::failed(&error))?;
         }
-        let (folder, policy) = (self.folder(id), self.node.settings.trust.clone());
         blocking(move || admit(id, &folder, &policy)).await
     }
 }

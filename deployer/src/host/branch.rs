@@ -6,19 +6,14 @@
 //! Once a branch is live nothing stands under its name any more, and its program writes to it. So who it was is noted
 //! before: a repeated exchange finds by identity what is done, never by a name.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nebh_trust::release::ReleaseStatement;
-
+use super::blocking::blocking;
 use super::local::LocalHost;
-use super::prepare::blocking;
+use super::places::{Places, data_name};
 use super::trouble;
 use crate::data::{DataDriver, DataError, DataName, Dataset, DriverKind, Exchange, Identity};
-use crate::machine::{Ahead, Branch, DatasetName, TimelineId, Trouble};
-
-/// Dataset → where its data lie.
-pub(super) type Places = BTreeMap<String, PathBuf>;
+use crate::machine::{Ahead, Branch, TimelineId, Trouble};
 
 /// An exchange that did not come about.
 pub(super) struct ExchangeFailed {
@@ -63,22 +58,6 @@ impl LocalHost {
             left_as: data_name(&aside.to_string())?,
             notes: self.path.join("timelines"),
         })
-    }
-
-    /// The live data of a release.
-    pub(super) fn live_places(&self, statement: &ReleaseStatement) -> Places {
-        self.datasets(statement).into_iter().map(|(_, dataset)| (dataset.name, dataset.path)).collect()
-    }
-
-    pub(super) fn places(&self, datasets: &[DatasetName]) -> Result<Vec<(DriverKind, Dataset)>, Trouble> {
-        let place = |name: &DatasetName| {
-            let settings = self.app.datasets.get(name).ok_or_else(|| {
-                trouble::wrong(format!("dataset `{name}` has no place in the node's settings any more"))
-            })?;
-            let dataset = Dataset { name: name.to_string(), path: settings.path.clone(), owner: None };
-            Ok((settings.driver, dataset))
-        };
-        datasets.iter().map(place).collect()
     }
 }
 
@@ -158,10 +137,6 @@ impl Order {
     fn note(&self, dataset: &Dataset) -> PathBuf {
         self.notes.join(format!("{}-{}", dataset.name, self.incoming))
     }
-}
-
-pub(super) fn data_name(text: &str) -> Result<DataName, Trouble> {
-    text.parse().map_err(|error| trouble::from_data(&error))
 }
 
 fn read_note(path: &Path) -> Option<Identity> {

@@ -2,16 +2,16 @@
 //!
 //! Each may be performed again after a crash inside of it, and finds out by looking what is done already.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nebh_trust::release::{Probe, ReleaseStatement};
+use nebh_trust::release::Probe;
 use rustix::process::Signal;
 
-use super::branch::{Places, data_name};
+use super::blocking::blocking;
 use super::local::LocalHost;
-use super::prepare::blocking;
+use super::places::data_name;
+use super::spare::sees;
 use super::trouble;
 use crate::container::{Exit, Run};
 use crate::machine::{DatasetName, GenerationId, SnapshotName, Trouble, TroubleKind, Window};
@@ -83,7 +83,8 @@ impl LocalHost {
 
     pub(super) async fn start(&self, id: GenerationId) -> Result<(), Trouble> {
         let folder = self.folder(id);
-        let generation = self.admitted(id).await?;
+        let policy = self.node.settings.trust.clone();
+        let generation = self.admission.answer(id, self.folder(id), policy).await?;
         let runs = folder.runs();
         for run in &runs {
             if self.node.runner.is_running(run).await.map_err(|error| trouble::failed(&error))? {
@@ -187,19 +188,6 @@ impl LocalHost {
             None => Err(gone(id)),
         }
     }
-}
-
-/// True if the container was created on these very data: mounts follow what they mounted, not the path.
-pub(super) fn sees(run: &Run, statement: &ReleaseStatement, data: &Places) -> bool {
-    let Some(process) = run.process() else { return false };
-    statement.data.iter().all(|(name, mount)| {
-        let Some(place) = data.get(name.as_str()) else { return true };
-        let inside = format!("/proc/{}/root{}", process.pid, mount.mount);
-        match (std::fs::symlink_metadata(inside), std::fs::symlink_metadata(place)) {
-            (Ok(seen), Ok(there)) => (seen.dev(), seen.ino()) == (there.dev(), there.ino()),
-            _ => false,
-        }
-    })
 }
 
 /// In words, as in "g2 …".

@@ -4,8 +4,8 @@
 //! Side effects: removes containers and folders of runs, in the background: it takes tens of milliseconds, and callers
 //! are served by then. Best effort: what is missed now is removed another time, or with its generation.
 
-use super::change::sees;
 use super::local::LocalHost;
+use super::spare::sees;
 use crate::container::{Run, RunError};
 
 /// Records of ended runs that a generation keeps. A program that dies again and again is started for ever.

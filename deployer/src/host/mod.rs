@@ -1,10 +1,11 @@
 //! The one seam between the machine and the world: a host performs effects for one application and says what it sees.
 //!
-//! Two implementations, held to one suite: `local` (containers, datasets, the entrance) and [`sim`] (the twin that
+//! Two implementations, held to one suite: [`LocalHost`] (containers, datasets, the entrance) and [`sim`] (the twin that
 //! crash and property tests use). No decision lives behind this trait; an implementation that has to decide
 //! something asks for a new event instead.
 
 mod admission;
+mod blocking;
 mod branch;
 mod change;
 mod clear;
@@ -14,8 +15,12 @@ mod fetch;
 mod generation;
 mod local;
 mod node;
+mod parts;
+mod perform;
+mod places;
 mod prepare;
 mod remote;
+mod spare;
 #[cfg(test)]
 mod tests;
 mod trouble;

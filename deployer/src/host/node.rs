@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use nebh_face::{Exit, Failure};
 use nebh_oci::client::{Client, ClientSettings};
-use nebh_oci::digest::Digest;
 use nebh_oci::layout::Layout;
 use nebh_oci::runtime::Runtime;
 use nebh_trust::key::PrivateKey;
 use tokio::sync::Mutex;
 
 use super::local::LocalHost;
+use super::parts::Parts;
 use crate::container::Runner;
 use crate::entrance::{Entrance, Keeper};
 use crate::machine::AppName;
@@ -32,18 +32,6 @@ impl std::fmt::Debug for LocalNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalNode").field("node", &self.parts.settings.node).finish_non_exhaustive()
     }
-}
-
-pub(super) struct Parts {
-    pub(super) settings: Settings,
-    pub(super) client: Client,
-    pub(super) store: Layout,
-    pub(super) runner: Runner,
-    pub(super) entrance: Entrance,
-    pub(super) key: Option<PrivateKey>,
-    /// Whoever adds to or removes from what generations share. One at a time: removal looks at everything.
-    pub(super) disk: Mutex<()>,
-    _keeper: Keeper,
 }
 
 impl LocalNode {
@@ -87,28 +75,6 @@ impl LocalNode {
     /// The entrance.
     pub fn entrance(&self) -> &Entrance {
         &self.parts.entrance
-    }
-}
-
-impl Parts {
-    /// Unpacked images.
-    pub(super) fn roots(&self) -> PathBuf {
-        self.settings.state.join("roots")
-    }
-
-    /// The unpacked image with this digest, whole if it is there.
-    pub(super) fn root(&self, image: &Digest) -> PathBuf {
-        self.roots().join(image.hex())
-    }
-
-    /// Rendered config.
-    pub(super) fn configs(&self) -> PathBuf {
-        self.settings.state.join("config")
-    }
-
-    /// The rendered config with this digest, whole if it is there.
-    pub(super) fn config(&self, config: &Digest) -> PathBuf {
-        self.configs().join(config.hex())
     }
 }
 

@@ -12,19 +12,17 @@ use std::time::Duration;
 
 use nebh_oci::image_config::ImageConfig;
 use nebh_oci::manifest::Platform;
-use nebh_oci::runtime::{Bundle, BundleSpec, OutputLine};
+use nebh_oci::runtime::{Bundle, OutputLine};
 use nebh_trust::release::{DataClass, ReleaseStatement, Switch};
 use tokio::sync::mpsc;
 
 use super::Progress;
-use super::branch::Places;
-use super::change::sees;
+use super::blocking::blocking;
 use super::generation::{Folder, Generation};
 use super::local::LocalHost;
 use super::{disk, fetch, trouble};
 use crate::config::{self, Facts as TemplateFacts};
-use crate::container::{self, Planned, User};
-use crate::data::Dataset;
+use crate::container::{self, User};
 use crate::machine::{
     DatasetClass, DatasetFacts, Facts, GenerationId, PrepareSource, ReleaseRef, SchemaWindow, Trouble, TroubleKind,
 };
@@ -222,48 +220,6 @@ impl LocalHost {
         let text = format!("the config check of {version} (`{program}`) failed with {exit}: {said}");
         Err(Trouble::new(TroubleKind::Failed, text))
     }
-
-    /// A container that waits to be started, unless there is one.
-    pub(super) async fn spare(&self, id: GenerationId, generation: &Generation, data: &Places) -> Result<(), Trouble> {
-        let folder = self.folder(id);
-        if folder.runs().iter().any(|run| run.is_spare() && sees(run, &generation.statement, data)) {
-            return Ok(());
-        }
-        let spec = self.spec(generation, data, None);
-        let created = self.node.runner.create(&folder.next_run(), &spec).await;
-        created.map(drop).map_err(|error| trouble::failed(&error))
-    }
-
-    pub(super) fn spec(&self, generation: &Generation, data: &Places, check: Option<&[String]>) -> BundleSpec {
-        let statement = &generation.statement;
-        let planned = Planned {
-            root: &self.node.root(&generation.image),
-            config: &self.node.config(&generation.config),
-            data,
-            user: User { uid: generation.uid, gid: generation.gid },
-            node: self.node.settings.node.as_text(),
-        };
-        let mut spec = container::plan(statement, &generation.image_config, &planned, check);
-        if check.is_some() {
-            spec.network = nebh_oci::runtime::NetworkMode::None;
-            return spec;
-        }
-        container::with_data(spec, statement, data)
-    }
-
-    /// The release's datasets that have a place here.
-    pub(super) fn datasets(&self, statement: &ReleaseStatement) -> Vec<(crate::data::DriverKind, Dataset)> {
-        let has = |name: &str| statement.data.keys().any(|known| known.as_str() == name);
-        self.app
-            .datasets
-            .iter()
-            .filter(|(name, _)| has(name.as_text()))
-            .map(|(name, settings)| {
-                let dataset = Dataset { name: name.to_string(), path: settings.path.clone(), owner: None };
-                (settings.driver, dataset)
-            })
-            .collect()
-    }
 }
 
 /// An index can list an image for a platform that it was not made for. Its own config knows, and says so here, not in
@@ -303,14 +259,4 @@ fn facts(generation: &Generation) -> Result<Facts, Trouble> {
         datasets,
         probation_ms: u64::try_from(probation).unwrap_or(u64::MAX),
     })
-}
-
-/// Work on the disk, off the async threads.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
-) -> Result<T, Trouble> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(trouble::failed(&error)),
-    }
 }

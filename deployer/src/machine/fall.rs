@@ -13,7 +13,7 @@ use super::moves::{BACK_STARTS, Draft};
 use super::record::Record;
 use super::rollback::{Plan, plan};
 use super::state::{Change, DataMove, Kind, Outcome, Phase, Stuck};
-use super::step::Transition;
+use super::transition::Transition;
 use super::wish::RollbackWish;
 
 /// A committed generation that lived shorter than this waits before its next start.

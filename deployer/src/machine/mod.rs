@@ -19,6 +19,7 @@ pub mod state;
 pub mod step;
 #[cfg(test)]
 mod tests;
+mod transition;
 pub mod wish;
 
 pub use data::{Data, SnapshotFacts, Stamps, Timeline, TimelineStatus, unreadable};
@@ -32,7 +33,8 @@ pub use ids::{
 pub use record::Record;
 pub use rollback::{Plan, choices, plan};
 pub use state::{Change, DataMove, Ended, Generation, Kind, LastSwitch, Outcome, Phase, Stage, State, Stuck};
-pub use step::{Refused, Transition, step};
+pub use step::step;
+pub use transition::{Refused, Transition};
 pub use wish::{DataWish, RollbackWish, Side};
 
 /// A point in time in its RFC 3339 form.

@@ -9,7 +9,7 @@ use super::event::Trouble;
 use super::ids::{DatasetName, GenerationId, OpId, Step};
 use super::record::Record;
 use super::state::{Change, DataMove, Ended, Kind, LastSwitch, Outcome, Phase, State};
-use super::step::Transition;
+use super::transition::Transition;
 
 /// Starts of a new generation in one switch: the first, and one more if the node or the agent died meanwhile.
 pub(super) const SWITCH_STARTS: u32 = 2;

@@ -17,7 +17,7 @@ use super::ids::{GenerationId, OpId};
 use super::moves::Draft;
 use super::record::Record;
 use super::state::{Change, Kind, Phase, Stage};
-use super::step::Transition;
+use super::transition::Transition;
 
 /// How long after its beginning an interrupted switch is still carried forward, in seconds. Callers wait meanwhile.
 const FORWARD_SECONDS_MAX: i64 = 30;

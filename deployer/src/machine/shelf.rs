@@ -13,7 +13,7 @@ use super::ids::{GenerationId, SnapshotName};
 use super::moves::Draft;
 use super::record::Record;
 use super::state::{Generation, Phase, Stage, State};
-use super::step::Transition;
+use super::transition::Transition;
 
 impl Draft<'_> {
     pub(super) fn prepare(mut self, source: &PrepareSource, by: Author) -> Result<Transition, String> {

@@ -7,35 +7,12 @@
 
 use jiff::Timestamp;
 
-use super::effect::Effect;
 use super::event::{Author, Event};
 use super::ids::OpId;
 use super::moves::Draft;
 use super::record::Record;
 use super::state::{Kind, Phase, State};
-
-/// What an event led to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// The state afterwards.
-    pub next: State,
-    /// What the event is called in the journal.
-    pub record: Record,
-    /// What has to be performed once the record is kept.
-    pub effects: Vec<Effect>,
-}
-
-/// An event that does not fit the state; nothing changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct Refused {
-    /// The state's phase.
-    pub phase: &'static str,
-    /// The event.
-    pub event: &'static str,
-    /// Why it does not fit.
-    pub why: String,
-}
+use super::transition::{Refused, Transition};
 
 /// Decides what follows from one event. The same arguments give the same transition.
 pub fn step(state: &State, event: &Event, at: Timestamp) -> Result<Transition, Refused> {
