@@ -1,10 +1,8 @@
 //! All that one running gateway holds: settings, database, store, sessions, trust policy. Opened in one place, passed
 //! everywhere by reference; there are no globals.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nebh_face::{Exit, Failure};
@@ -12,15 +10,12 @@ use nebh_oci::digest::Digest;
 use tokio::sync::Semaphore;
 
 use crate::admit::Judge;
+use crate::compared::Compared;
 use crate::crash;
 use crate::db::{self, Db, DbError};
 use crate::settings::Settings;
-use crate::store::read::FileState;
 use crate::store::{Store, StoreError, Uploads, blocking};
 use crate::trust::TrustSource;
-
-/// Blobs whose comparison is remembered. One line is about a hundred bytes.
-const CHECKED_MAX: usize = 65_536;
 
 /// Large manifests that are read and judged at once. Small ones never wait for them.
 const LARGE_AT_ONCE: usize = 16;
@@ -85,7 +80,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Places for manifests that are large: each is held whole, and parsed into several times its size.
     pub large: Semaphore,
-    checked: Mutex<HashMap<Digest, (FileState, Instant)>>,
+    /// Blobs that were compared with their names.
+    pub compared: Arc<Compared>,
 }
 
 impl Gateway {
@@ -109,7 +105,7 @@ impl Gateway {
             trust,
             metrics: Metrics::default(),
             large: Semaphore::new(LARGE_AT_ONCE),
-            checked: Mutex::new(HashMap::new()),
+            compared: Arc::default(),
         }))
     }
 
@@ -122,26 +118,6 @@ impl Gateway {
             Ok(policy) => Judge::Policy(policy),
             Err(unreadable) => Judge::Unreadable(unreadable.to_string()),
         })
-    }
-
-    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, (FileState, Instant)>> {
-        self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// How long ago a blob was compared with its name, if its file was not changed since.
-    pub fn checked_ago(&self, digest: &Digest, state: FileState) -> Option<Duration> {
-        let checked = self.checked();
-        let (then, at) = checked.get(digest)?;
-        (*then == state).then(|| at.elapsed())
-    }
-
-    /// Remembers that a blob was compared.
-    pub fn remember_checked(&self, digest: Digest, state: FileState) {
-        let mut checked = self.checked();
-        if checked.len() >= CHECKED_MAX {
-            checked.clear();
-        }
-        checked.insert(digest, (state, Instant::now()));
     }
 
     /// Takes a damaged blob out of service: the row first, so that nobody is sent to bytes that are being moved.

@@ -23,6 +23,7 @@
 
 pub mod admit;
 pub mod cli;
+pub mod compared;
 pub mod crash;
 pub mod db;
 pub mod facts;

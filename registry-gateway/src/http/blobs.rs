@@ -1,8 +1,10 @@
-//! Handing out blobs: whole ones hashed on the way unless that was done lately, parts only of what was compared before.
+//! Handing out blobs: whole ones hashed on the way unless that was done lately or is being done, parts only of what was
+//! compared before.
 
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -17,8 +19,9 @@ use super::error::{Code, Refusal};
 use super::permit::Permit;
 use super::range::{Wanted, wanted};
 use super::{digest_value, text_value};
+use crate::compared::Turn;
 use crate::gateway::Gateway;
-use crate::store::read::FileState;
+use crate::store::read::{FileState, PIECE_BYTES};
 use crate::store::{BlobReader, ReadError, StoreError, blocking, read};
 use crate::{crash, db};
 
@@ -51,19 +54,13 @@ pub async fn get(
     match wanted(range, row.size) {
         Wanted::Whole => {
             let (file, state) = open(gateway, digest).await?;
-            let lately = gateway.checked_ago(&digest, state).is_some_and(|age| age < gateway.settings.rehash_after);
-            let reader = if lately {
-                BlobReader::compared(file, digest, 0, row.size, state)
-            } else {
-                BlobReader::whole(file, digest, row.size, state)
-            };
-            let body = body(gateway, reader, digest);
+            let body = body(whole(gateway, file, digest, row.size, state));
             Ok((StatusCode::OK, headers(&digest, row.size), body).into_response())
         }
         Wanted::Part { start, length } => {
             let reader = part(gateway, digest, row.size, start, length).await?;
             let range = format!("bytes {start}-{}/{}", start + length - 1, row.size);
-            let body = body(gateway, reader, digest);
+            let body = body(Flow { gateway: Arc::clone(gateway), digest, reader, proof: Proof::Given });
             let mut response = (StatusCode::PARTIAL_CONTENT, headers(&digest, length), body).into_response();
             response.headers_mut().insert(header::CONTENT_RANGE, text_value(&range));
             Ok(response)
@@ -114,23 +111,44 @@ async fn part(
     length: u64,
 ) -> Result<BlobReader, Refusal> {
     let (file, state) = open(gateway, digest).await?;
-    if gateway.checked_ago(&digest, state).is_some() {
-        return Ok(BlobReader::compared(file, digest, start, length, state));
+    let copy = file.try_clone().map_err(|source| ReadError::Io { digest, source })?;
+    prove(gateway, copy, Claim { digest, size, state }, Duration::MAX).await?;
+    Ok(BlobReader::compared(file, digest, start, length, state))
+}
+
+/// That a file in this state has the bytes of its name.
+#[derive(Clone, Copy)]
+struct Claim {
+    digest: Digest,
+    size: u64,
+    state: FileState,
+}
+
+impl Claim {
+    fn is_known(&self, gateway: &Gateway, age_max: Duration) -> bool {
+        gateway.compared.ago(&self.digest, self.state).is_some_and(|age| age < age_max)
     }
-    let (file, outcome) = blocking(move || {
-        let outcome = file
-            .try_clone()
-            .map_err(|source| ReadError::Io { digest, source })
-            .and_then(|copy| BlobReader::check(copy, digest, size));
-        (file, outcome)
-    })
-    .await?;
-    if let Err(error) = outcome {
+}
+
+/// Compares a blob with its name, unless that was done lately: many who wait for it at once pay for it once.
+async fn prove(gateway: &Arc<Gateway>, file: File, claim: Claim, age_max: Duration) -> Result<(), Refusal> {
+    if claim.is_known(gateway, age_max) {
+        return Ok(());
+    }
+    let Claim { digest, size, state } = claim;
+    let _one = gateway.compared.one_at_a_time(&digest).await;
+    if claim.is_known(gateway, age_max) {
+        return Ok(());
+    }
+    if gateway.db.is_quarantined(&digest).await? {
+        return Err(Refusal::new(Code::BlobUnknown, format!("blob {digest} is damaged and was taken out of service")));
+    }
+    if let Err(error) = blocking(move || BlobReader::check(file, digest, size)).await? {
         damaged(gateway, digest, &error).await;
         return Err(error.into());
     }
-    gateway.remember_checked(digest, state);
-    Ok(BlobReader::compared(file, digest, start, length, state))
+    gateway.compared.remember(digest, state);
+    Ok(())
 }
 
 /// Read errors mean keep: only bytes that were read and are wrong are taken out of service.
@@ -143,14 +161,39 @@ async fn damaged(gateway: &Arc<Gateway>, digest: Digest, error: &ReadError) {
     }
 }
 
+/// How it becomes known that the bytes of a response are those of the name.
+enum Proof {
+    /// It is known.
+    Given,
+    /// They are hashed on the way.
+    OnTheWay { _turn: Turn },
+    /// They are hashed on somebody else's way, or will be before the last piece.
+    Owed(Claim),
+}
+
 struct Flow {
     gateway: Arc<Gateway>,
     digest: Digest,
     reader: BlobReader,
+    proof: Proof,
 }
 
-fn body(gateway: &Arc<Gateway>, reader: BlobReader, digest: Digest) -> Body {
-    Body::from_stream(stream(Flow { gateway: Arc::clone(gateway), digest, reader }))
+fn whole(gateway: &Arc<Gateway>, file: File, digest: Digest, size: u64, state: FileState) -> Flow {
+    let claim = Claim { digest, size, state };
+    let proof = if claim.is_known(gateway, gateway.settings.rehash_after) {
+        Proof::Given
+    } else {
+        gateway.compared.turn(digest).map_or(Proof::Owed(claim), |turn| Proof::OnTheWay { _turn: turn })
+    };
+    let reader = match proof {
+        Proof::OnTheWay { .. } => BlobReader::whole(file, digest, size, state),
+        Proof::Given | Proof::Owed(_) => BlobReader::compared(file, digest, 0, size, state),
+    };
+    Flow { gateway: Arc::clone(gateway), digest, reader, proof }
+}
+
+fn body(flow: Flow) -> Body {
+    Body::from_stream(stream(flow))
 }
 
 /// What is in memory is read here and now; what is not, on the blocking pool. Nothing is read before the client took
@@ -159,6 +202,15 @@ fn stream(flow: Flow) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Sen
     futures_util::stream::try_unfold(flow, |mut flow| async move {
         if flow.reader.left() == 0 {
             return Ok(None);
+        }
+        if let Proof::Owed(claim) = flow.proof
+            && flow.reader.left() <= PIECE_BYTES as u64
+        {
+            let file = flow.reader.file().map_err(std::io::Error::other)?;
+            let proven = prove(&flow.gateway, file, claim, flow.gateway.settings.rehash_after).await;
+            // The response breaks off: its length was announced, so no client can take it for whole.
+            proven.map_err(|refusal| std::io::Error::other(refusal.message))?;
+            flow.proof = Proof::Given;
         }
         let compares = flow.reader.compares();
         let piece = if let Some(piece) = flow.reader.piece_at_hand() {
@@ -176,13 +228,13 @@ fn stream(flow: Flow) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Sen
                 if flow.reader.left() == 0
                     && let Some(state) = compares
                 {
-                    flow.gateway.remember_checked(flow.digest, state);
+                    flow.gateway.compared.remember(flow.digest, state);
                 }
                 Ok(Some((bytes, flow)))
             }
             Err(error) => {
                 damaged(&flow.gateway, flow.digest, &error).await;
-                // The response breaks off: its length was announced, so no client can take it for whole.
+                // Broken off, as above.
                 Err(std::io::Error::other(error))
             }
         }

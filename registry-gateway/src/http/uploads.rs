@@ -253,7 +253,7 @@ async fn store(gateway: &Gateway, repository: &Repository, session: &Session, di
     crash::point("blob-recorded");
     // It was hashed while it was written: that is a comparison too.
     if let Some(state) = state {
-        gateway.remember_checked(digest, state);
+        gateway.compared.remember(digest, state);
     }
     Ok(())
 }

@@ -127,6 +127,11 @@ impl BlobReader {
         self.left
     }
 
+    /// The file, to be read by somebody else too.
+    pub fn file(&self) -> Result<File, ReadError> {
+        self.file.try_clone().map_err(|source| ReadError::Io { digest: self.digest, source })
+    }
+
     /// The state of the file, if this reader hashes it.
     pub fn compares(&self) -> Option<FileState> {
         self.hasher.is_some().then_some(self.state)

@@ -288,7 +288,7 @@ async fn blob_that_rots_unseen_is_found_once_its_comparison_is_old() {
         let file = server.gateway.store.tree().blob(&digest);
         std::fs::write(&file, b"hellO world").unwrap();
         let state = nebh_gateway::store::read::state(&std::fs::File::open(&file).unwrap()).unwrap();
-        server.gateway.remember_checked(digest, state);
+        server.gateway.compared.remember(digest, state);
         assert_eq!(server.get(&path).await.bytes().await.is_err(), found, "{rehash_after}");
         assert_eq!(server.gateway.store.tree().quarantined(&digest, 0).exists(), found, "{rehash_after}");
         // A restart remembers nothing.

@@ -11,6 +11,7 @@ mod attacks;
 mod commands;
 mod disk_full;
 mod durability;
+mod fleet;
 mod hostile_content;
 mod hostile_http;
 mod hostile_trust;
