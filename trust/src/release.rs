@@ -12,14 +12,18 @@
 
 mod index;
 mod names;
+mod parts;
 mod probe;
 mod snapshot;
 mod spec;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod units;
 
-pub use index::{COUNTER_ANNOTATION, ReleaseError, ReleaseIndex, ReleaseParts, assemble, read_release};
+pub use index::{COUNTER_ANNOTATION, ReleaseError, ReleaseIndex, read_release};
 pub use names::{AbsolutePath, CommitId, DatasetName, NounError, RelativePath};
+pub use parts::{ReleaseParts, assemble};
 pub use probe::{Alive, Live, Probe};
 pub use snapshot::{ConfigFile, ConfigLayer, ConfigSnapshot, SnapshotError};
 pub use spec::{ConfigSpec, DataClass, DatasetSpec, Limits, Network, ReleaseSpec, RunSpec, SchemaWindow, Stop, Switch};

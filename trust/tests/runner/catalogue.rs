@@ -68,8 +68,8 @@ const CASES: &[Case] = &[
         "index whose entry lies about the platform, lists a foreign child, or hides an index",
         By(&[
             "deployer/src/host/tests.rs image_that_is_listed_for_a_platform_it_was_not_made_for_is_wrong",
-            "trust/src/release/index/tests.rs foreign_child_missing_child_and_wrong_order_are_refused",
-            "trust/src/release/index/tests.rs image_needs_a_platform_of_its_own",
+            "trust/src/release/tests.rs foreign_child_missing_child_and_wrong_order_are_refused",
+            "trust/src/release/tests.rs image_needs_a_platform_of_its_own",
         ]),
     ),
     case(

@@ -1,7 +1,9 @@
 //! Releases put together and taken apart.
 
+use nebh_oci::manifest::{Descriptor, ImageIndex, Platform, RawManifest};
+use nebh_oci::media_type;
+
 use super::*;
-use crate::release::{ConfigFile, ConfigLayer};
 
 const SPEC: &str = "name: shop/api
 config: { from: config/, mount: /etc/shop, check: [/usr/bin/shop-api, --check-config] }
