@@ -1,8 +1,9 @@
 //! The part `registry`: push and pull of large and small blobs, manifests under 64 connections, memory under many slow
-//! clients, long tag lists; beside CNCF distribution on the same disk. Both sync what they acknowledge.
+//! clients, long lists, collecting; beside CNCF distribution on the same disk. Both sync what they acknowledge.
 
 mod http;
 mod site;
+mod upkeep;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Section> {
         notes: vec![
             "One client for both: plain sockets, kept alive, no hashing; POST and PUT for a blob, as containerd does. GB and MB are decimal.".to_owned(),
             "CPU seconds and memory are those of the server's process. Both sync blobs and manifests before they answer.".to_owned(),
+            "distribution takes a referrer as any manifest and keeps no list of them; to collect, it has to be stopped, and a push waits for all of that.".to_owned(),
         ],
         ..Section::default()
     };
@@ -69,6 +71,8 @@ pub(crate) fn run(bench: &Bench) -> Result<Section> {
     images(bench, &mut group)?;
     memory(bench, &mut group)?;
     tags(bench, &mut group)?;
+    upkeep::referrers(bench, &mut group)?;
+    upkeep::collecting(bench, &mut group)?;
     Ok(section)
 }
 

@@ -51,13 +51,18 @@ impl Kind {
 
     /// Starts it on a folder, which may hold what an earlier one left.
     pub(super) fn start(&self, folder: &Path) -> Result<Site> {
+        self.start_with(folder, "")
+    }
+
+    /// The same, with more settings of ours; the peer has none that would mean them.
+    pub(super) fn start_with(&self, folder: &Path, more: &str) -> Result<Site> {
         let port = free_port()?;
         let state = folder.join("state");
         let settings = folder.join("settings.yaml");
         let mut command = match self {
             Self::Nebh(program) => {
                 let text = format!(
-                    "listen: 127.0.0.1:{port}\nstate: {}\nlimits: {{ connections: 1024, uploads: 256 }}\n",
+                    "listen: 127.0.0.1:{port}\nstate: {}\nlimits: {{ connections: 1024, uploads: 256 }}\n{more}",
                     state.display()
                 );
                 std::fs::write(&settings, text)?;
@@ -228,6 +233,21 @@ impl SmallImage {
             layer_bytes.len()
         );
         Self { blobs, manifest: manifest.into_bytes() }
+    }
+
+    /// Digest of its manifest.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::sha256(&self.manifest)
+    }
+
+    /// Its manifest.
+    pub(super) fn manifest(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    /// Digest of its layer.
+    pub(super) fn layer(&self) -> Digest {
+        self.blobs[1].0
     }
 
     /// Pushes its blobs, then its manifest under a tag.
