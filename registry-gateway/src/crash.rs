@@ -3,7 +3,7 @@
 //! `…-written` stands between the rows and their commit, `…-recorded` between the commit and the answer.
 
 /// The points, in the order in which pushes, orders and the sweep pass them.
-pub const POINTS: [&str; 44] = [
+pub const POINTS: [&str; 46] = [
     "upload-made",
     "upload-appended",
     "upload-closed",
@@ -37,6 +37,8 @@ pub const POINTS: [&str; 44] = [
     "restore-written",
     "restore-recorded",
     "sweep-uploads-gone",
+    "sweep-forgotten-written",
+    "sweep-forgotten-recorded",
     "sweep-condemned-written",
     "sweep-condemned-recorded",
     "sweep-row-written",

@@ -170,21 +170,34 @@ pub async fn quarantine(tx: &mut Write<'_>, digest: &Digest) -> Result<(), DbErr
         .map_err(DbError::at("quarantining a blob"))
 }
 
-/// Condemns blobs that nothing refers to and nobody asked for since `bound`; at most `limit`. Referring counts from
-/// every manifest row, dropped ones included: what can be restored needs its bytes.
-pub async fn condemn(tx: &mut Write<'_>, bound: Timestamp, now: Timestamp, limit: u32) -> Result<u64, DbError> {
-    sqlx::query(
-        "UPDATE blob SET state = 'condemned', condemned = $2 WHERE digest IN (\
-           SELECT digest FROM blob WHERE state = 'live' AND seen < $1 \
-           AND NOT EXISTS (SELECT 1 FROM manifest_part WHERE manifest_part.part = blob.digest) LIMIT $3)",
+/// Blobs that nothing refers to and that were last seen before `bound`; at most `limit`. Referring counts from every
+/// manifest row, dropped ones included: what can be restored needs its bytes.
+pub async fn unreferenced(db: &Db, bound: Timestamp, limit: u32) -> Result<Vec<Digest>, DbError> {
+    let found = sqlx::query_scalar::<_, String>(
+        "SELECT digest FROM blob WHERE state = 'live' AND seen < $1 \
+         AND NOT EXISTS (SELECT 1 FROM manifest_part WHERE manifest_part.part = blob.digest) LIMIT $2",
     )
     .bind(micros(bound))
-    .bind(micros(now))
     .bind(i64::from(limit))
+    .fetch_all(db.read())
+    .await
+    .map_err(DbError::at("listing unreferenced blobs"))?;
+    found.iter().map(|text| digest(text)).collect()
+}
+
+/// Condemns a blob if still nothing refers to it and nobody asked for it since `bound`. False if not.
+pub async fn condemn(tx: &mut Write<'_>, blob: &Digest, bound: Timestamp, now: Timestamp) -> Result<bool, DbError> {
+    sqlx::query(
+        "UPDATE blob SET state = 'condemned', condemned = $3 WHERE digest = $1 AND state = 'live' AND seen < $2 \
+         AND NOT EXISTS (SELECT 1 FROM manifest_part WHERE manifest_part.part = blob.digest)",
+    )
+    .bind(blob.to_string())
+    .bind(micros(bound))
+    .bind(micros(now))
     .execute(&mut **tx)
     .await
-    .map(|done| done.rows_affected())
-    .map_err(DbError::at("condemning blobs"))
+    .map(|done| done.rows_affected() > 0)
+    .map_err(DbError::at("condemning a blob"))
 }
 
 /// Blobs condemned before `bound`; at most `limit`.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use nebh_oci::digest::Digest;
 use nebh_oci::names::Repository;
 
-use super::{DbError, Write, digest, micros};
+use super::{Db, DbError, Write, digest, micros};
 
 /// Whether a manifest is there and not dropped, inside a writing transaction.
 pub async fn is_live(tx: &mut Write<'_>, repository: &Repository, name: &Digest) -> Result<bool, DbError> {
@@ -87,37 +87,53 @@ pub async fn under(tx: &mut Write<'_>, repository: &Repository, top: &Digest) ->
     found.iter().map(|text| digest(text)).collect()
 }
 
-/// Forgets manifests dropped before `bound`: from here on they cannot be restored. Returns how many.
-pub async fn forget_dropped(tx: &mut Write<'_>, bound: Timestamp) -> Result<u64, DbError> {
-    let bound = micros(bound);
+/// Manifests dropped before `bound`, oldest first; at most `limit`.
+pub async fn dropped(db: &Db, bound: Timestamp, limit: u32) -> Result<Vec<(String, String)>, DbError> {
+    sqlx::query_as("SELECT repository, digest FROM manifest WHERE dropped < $1 ORDER BY dropped LIMIT $2")
+        .bind(micros(bound))
+        .bind(i64::from(limit))
+        .fetch_all(db.read())
+        .await
+        .map_err(DbError::at("listing dropped manifests"))
+}
+
+/// Forgets a manifest if it still is dropped since before `bound`: from here on it cannot be restored. False if not.
+pub async fn forget(tx: &mut Write<'_>, repository: &str, digest: &str, bound: Timestamp) -> Result<bool, DbError> {
+    let failed = || DbError::at("forgetting a dropped manifest");
+    let gone = sqlx::query("DELETE FROM manifest WHERE repository = $1 AND digest = $2 AND dropped < $3")
+        .bind(repository)
+        .bind(digest)
+        .bind(micros(bound))
+        .execute(&mut **tx)
+        .await
+        .map_err(failed())?
+        .rows_affected();
+    if gone == 0 {
+        return Ok(false);
+    }
+    sqlx::query("DELETE FROM manifest_part WHERE repository = $1 AND manifest = $2")
+        .bind(repository)
+        .bind(digest)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed())?;
     sqlx::query(
-        "DELETE FROM manifest_part WHERE EXISTS (SELECT 1 FROM manifest \
-         WHERE manifest.repository = manifest_part.repository AND manifest.digest = manifest_part.manifest \
-         AND manifest.dropped < $1)",
+        "DELETE FROM manifest_bytes WHERE digest = $1 AND NOT EXISTS (SELECT 1 FROM manifest WHERE manifest.digest = $1)",
     )
-    .bind(bound)
+    .bind(digest)
     .execute(&mut **tx)
     .await
-    .map_err(DbError::at("forgetting dropped manifests"))?;
-    let gone = sqlx::query("DELETE FROM manifest WHERE dropped < $1")
-        .bind(bound)
+    .map_err(failed())?;
+    Ok(true)
+}
+
+/// Forgets where tags dropped before `bound` led; at most `limit`.
+pub async fn forget_tags(tx: &mut Write<'_>, bound: Timestamp, limit: u32) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM dropped_tag WHERE rowid IN (SELECT rowid FROM dropped_tag WHERE dropped < $1 LIMIT $2)")
+        .bind(micros(bound))
+        .bind(i64::from(limit))
         .execute(&mut **tx)
         .await
-        .map_err(DbError::at("forgetting dropped manifests"))?
-        .rows_affected();
-    if gone > 0 {
-        sqlx::query(
-            "DELETE FROM manifest_bytes WHERE NOT EXISTS (\
-             SELECT 1 FROM manifest WHERE manifest.digest = manifest_bytes.digest)",
-        )
-        .execute(&mut **tx)
-        .await
-        .map_err(DbError::at("forgetting dropped manifests"))?;
-    }
-    sqlx::query("DELETE FROM dropped_tag WHERE dropped < $1")
-        .bind(bound)
-        .execute(&mut **tx)
-        .await
-        .map_err(DbError::at("forgetting dropped tags"))?;
-    Ok(gone)
+        .map(drop)
+        .map_err(DbError::at("forgetting dropped tags"))
 }

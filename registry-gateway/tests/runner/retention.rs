@@ -94,6 +94,38 @@ async fn dropped_version_is_gone_for_good_after_its_time_and_only_its_own_bytes_
     assert!(layer("v1").exists());
 }
 
+/// More than the sweep does in one step: none is left over, and what still serves is not touched.
+#[tokio::test]
+async fn many_deleted_images_go_whole_and_their_neighbours_stay() {
+    let server = Server::start().await;
+    let mut deleted = Vec::new();
+    for nth in 0..50 {
+        let manifest = server.push_image("open/one", &format!("image {nth}")).await;
+        if nth % 2 == 0 {
+            let path = format!("/v2/open/one/manifests/{}", manifest.digest());
+            assert_eq!(server.send(Method::DELETE, &path, &[], "").await.status(), StatusCode::ACCEPTED);
+            deleted.push(manifest);
+        }
+    }
+    let first = sweep::pass(&server.gateway, later(15)).await.unwrap();
+    assert_eq!((first.forgotten, first.condemned, first.removed), (25, 50, 0));
+    let second = sweep::pass(&server.gateway, later(17)).await.unwrap();
+    assert_eq!((second.forgotten, second.condemned, second.removed), (0, 0, 50));
+    let mut tx = server.gateway.db.write().await.unwrap();
+    let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM manifest_bytes").fetch_one(&mut *tx);
+    let kept = count.await.unwrap();
+    nebh_gateway::db::commit(tx).await.unwrap();
+    assert_eq!(kept, 25, "bytes of manifests that nobody can name");
+    for manifest in deleted {
+        let layer = &manifest.image().unwrap().layers[0].digest;
+        assert!(!server.gateway.store.tree().blob(layer).exists());
+    }
+    for nth in (1..50).step_by(2) {
+        let layer = Digest::sha256(format!("layer of image {nth}").as_bytes());
+        assert_eq!(server.get(&format!("/v2/open/one/blobs/{layer}")).await.status(), StatusCode::OK, "{nth}");
+    }
+}
+
 #[tokio::test]
 async fn condemned_blob_that_a_pusher_asks_for_is_kept() {
     let server = Server::start().await;

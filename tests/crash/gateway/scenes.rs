@@ -22,6 +22,7 @@ impl Story {
             "retention-begun" | "retention-written" | "retention-recorded" => self.retained(point),
             "restore-written" | "restore-recorded" => self.restored(point),
             "sweep-uploads-gone" => self.expired(point),
+            "sweep-forgotten-written" | "sweep-forgotten-recorded" => self.forgotten(point),
             "sweep-condemned-written" | "sweep-condemned-recorded" => self.condemned(point),
             "sweep-row-written" | "sweep-row-recorded" | "sweep-bytes-gone" => self.swept(point),
             "sweep-orphan-gone" => self.orphaned(point),
@@ -237,6 +238,19 @@ impl Story {
         let (status, ..) = self.send(Method::GET, &place, b"").expect("an answer");
         assert!(status == StatusCode::NOT_FOUND || self.ground.cuts(), "{point}: {status}");
         "no session"
+    }
+
+    fn forgotten(&mut self, point: &str) -> &'static str {
+        let image = self.image(ONE);
+        self.tag(ONE, point, &image);
+        self.tags.remove(&(ONE, point.to_owned()));
+        self.forget_manifest(ONE, &image);
+        self.dies(point, |story| story.sweep());
+        assert!(self.tagged(ONE, &image.digest().to_string()).is_none(), "{point}: it was deleted before");
+        // What it consisted of was not condemned yet: it comes back by an ordinary push of the manifest.
+        self.tag(ONE, point, &image);
+        self.whole(point);
+        "gone, and pushed again"
     }
 
     fn condemned(&mut self, point: &str) -> &'static str {
