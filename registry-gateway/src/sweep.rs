@@ -33,6 +33,8 @@ const BATCH: u32 = 1000;
 const STEP: usize = 20;
 /// How many times as long as it worked the sweep rests: a push meets it in one case of so many.
 const REST: u32 = 12;
+/// Longest rest: on a slow disk a pass is to end while whoever ordered it still listens.
+const REST_MAX: Duration = Duration::from_millis(50);
 /// Pause before the next pass when there is more to do.
 const NEXT_PASS: Duration = Duration::from_secs(1);
 /// Refusals that are kept to be explained, of all tags together.
@@ -83,7 +85,7 @@ impl Pace {
     }
 
     async fn rest(&mut self) {
-        tokio::time::sleep(self.0.elapsed() * REST).await;
+        tokio::time::sleep((self.0.elapsed() * REST).min(REST_MAX)).await;
         self.0 = Instant::now();
     }
 }
