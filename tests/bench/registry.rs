@@ -54,7 +54,8 @@ pub(crate) fn run(bench: &Bench) -> Result<Section> {
         notes: vec![
             "One client for both: plain sockets, kept alive, no hashing; POST and PUT for a blob, as containerd does. GB and MB are decimal.".to_owned(),
             "CPU seconds and memory are those of the server's process. Both sync blobs and manifests before they answer.".to_owned(),
-            "distribution takes a referrer as any manifest and keeps no list of them; to collect, it has to be stopped, and a push waits for all of that. Ours collects meanwhile, and rests most of the time.".to_owned(),
+            "Ours collects while it serves, in small steps with rests between them, which are most of the time on the clock.".to_owned(),
+            "distribution takes a referrer as any manifest and keeps no list of them; to collect, it has to be stopped, and a push waits for all of that.".to_owned(),
         ],
         ..Section::default()
     };
