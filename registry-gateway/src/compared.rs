@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 
 use nebh_oci::digest::Digest;
 
+use crate::store::DigestLocks;
 use crate::store::read::FileState;
 
 /// Blobs whose comparison is remembered. One line is about a hundred bytes.
 const KNOWN_MAX: usize = 65_536;
-/// Locks under which files are compared for those who wait. Two blobs that share one are compared one after the other.
-const LOCKS: usize = 64;
 
 /// The memory of comparisons.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Compared {
     known: Mutex<HashMap<Digest, (FileState, Instant)>>,
     on_the_way: Mutex<HashSet<Digest>>,
-    locks: Vec<tokio::sync::Mutex<()>>,
+    /// Under which files are compared for those who wait.
+    locks: DigestLocks,
 }
 
 /// The right to hash a blob on its way to a client. Given back when dropped, whatever came of it.
@@ -36,13 +36,6 @@ pub struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         lock(&self.compared.on_the_way).remove(&self.digest);
-    }
-}
-
-impl Default for Compared {
-    fn default() -> Self {
-        let locks = (0..LOCKS).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { known: Mutex::default(), on_the_way: Mutex::default(), locks }
     }
 }
 
@@ -70,8 +63,7 @@ impl Compared {
 
     /// Held while a file is compared for those who wait. Whoever gets it looks at [`Compared::ago`] first.
     pub async fn one_at_a_time(&self, digest: &Digest) -> tokio::sync::MutexGuard<'_, ()> {
-        let at = usize::from(digest.bytes().first().copied().unwrap_or(0)) % LOCKS;
-        self.locks[at].lock().await
+        self.locks.lock(digest).await
     }
 }
 

@@ -10,6 +10,7 @@
 //! next push of the same digest adopts. Neither loses what was acknowledged.
 
 pub mod keys;
+mod locks;
 mod pool;
 pub mod read;
 pub mod upload;
@@ -18,6 +19,7 @@ pub mod write;
 
 use std::path::PathBuf;
 
+pub use locks::DigestLocks;
 pub use pool::blocking;
 pub use read::{BlobReader, ReadError};
 pub use upload::{Session, Uploads};

@@ -15,15 +15,14 @@ use std::sync::Arc;
 
 use nebh_oci::digest::Digest;
 use nebh_oci::locked_file::LockedFile;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::MutexGuard;
 
 use super::StoreError;
 use super::keys::Tree;
+use super::locks::DigestLocks;
 use super::read::{BlobReader, FileState, ReadError};
 use crate::crash;
 
-/// Locks that serialise publishing and removing one digest. More would only use memory: a lock is held for two syncs.
-const LOCKS: usize = 64;
 /// Damaged copies kept of one digest.
 const QUARANTINE_MAX: u32 = 16;
 
@@ -31,7 +30,7 @@ const QUARANTINE_MAX: u32 = 16;
 #[derive(Debug)]
 pub struct Store {
     tree: Tree,
-    locks: Vec<Mutex<()>>,
+    locks: DigestLocks,
     /// Holds the file lock for as long as the store lives.
     _lock: LockedFile,
 }
@@ -57,7 +56,7 @@ impl Store {
                 sync_folder(&folder)?;
             }
         }
-        Ok(Arc::new(Self { tree, locks: (0..LOCKS).map(|_| Mutex::new(())).collect(), _lock: lock }))
+        Ok(Arc::new(Self { tree, locks: DigestLocks::default(), _lock: lock }))
     }
 
     /// Paths.
@@ -73,8 +72,7 @@ impl Store {
     /// Serialises publishing a digest with removing it. Held from the link to the row, and from the row's end to the
     /// unlink: so a file is never removed under a row that was just written.
     pub async fn lock(&self, digest: &Digest) -> MutexGuard<'_, ()> {
-        let at = usize::from(digest.bytes().first().copied().unwrap_or(0)) % LOCKS;
-        self.locks[at].lock().await
+        self.locks.lock(digest).await
     }
 
     /// Makes complete, verified bytes visible under their digest, durably. The caller holds [`Store::lock`] and has
