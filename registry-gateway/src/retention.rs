@@ -218,13 +218,18 @@ pub async fn restore(gateway: &Gateway, repository: &Repository, tag: &Tag, now:
     for one in db::dropped::under(&mut tx, repository, &digest).await? {
         db::dropped::restore(&mut tx, repository, &one).await?;
     }
+    if !db::dropped::is_live(&mut tx, repository, &digest).await? {
+        return Ok(false);
+    }
     db::tags::set(&mut tx, repository, tag, &digest, None, now).await?;
     for (name, to) in db::tags::dropped_attachments(&mut tx, repository).await? {
         let attached =
             matches!(crate::tag_kind(name.as_str()), retain::TagKind::Attached(subject) if subject == digest);
         if attached && db::tags::state_locked(&mut tx, repository, &name).await?.present.is_none() {
             db::dropped::restore(&mut tx, repository, &to).await?;
-            db::tags::set(&mut tx, repository, &name, &to, None, now).await?;
+            if db::dropped::is_live(&mut tx, repository, &to).await? {
+                db::tags::set(&mut tx, repository, &name, &to, None, now).await?;
+            }
         }
     }
     db::events::record(&mut tx, "restored", Some(repository), tag.as_str(), &digest.to_string(), now).await?;

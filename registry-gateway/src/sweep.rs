@@ -31,6 +31,8 @@ use crate::store::{StoreError, blocking};
 const BATCH: u32 = 1000;
 /// Manifests or blobs of one step, which holds the writer for about as long as a push does.
 const STEP: usize = 20;
+/// Tags of one step: one row each.
+const TAGS_STEP: u32 = 200;
 /// How many times as long as it worked the sweep rests: a push meets it in one case of so many.
 const REST: u32 = 12;
 /// Longest rest: on a slow disk a pass is to end while whoever ordered it still listens.
@@ -127,14 +129,21 @@ pub async fn pass(gateway: &Gateway, now: Timestamp) -> Result<Swept, SweepError
     Ok(swept)
 }
 
-/// What was dropped long enough ago cannot be restored from here on.
+/// What was dropped long enough ago cannot be restored from here on. All of the tags first: what a tag is known of can
+/// be restored, and a manifest never was dropped before the last of its tags.
 async fn forget(gateway: &Gateway, bound: Timestamp) -> Result<u64, SweepError> {
-    let mut tx = gateway.db.write().await?;
-    db::dropped::forget_tags(&mut tx, bound, BATCH).await?;
-    db::events::forget_refusals(&mut tx, REFUSALS_KEPT).await?;
-    db::commit(tx).await?;
-    let mut forgotten = 0;
     let mut pace = Pace::begin();
+    loop {
+        let mut tx = gateway.db.write().await?;
+        let tags = db::dropped::forget_tags(&mut tx, bound, TAGS_STEP).await?;
+        db::events::forget_refusals(&mut tx, REFUSALS_KEPT).await?;
+        db::commit(tx).await?;
+        pace.rest().await;
+        if tags < u64::from(TAGS_STEP) {
+            break;
+        }
+    }
+    let mut forgotten = 0;
     for step in db::dropped::dropped(&gateway.db, bound, BATCH).await?.chunks(STEP) {
         let mut tx = gateway.db.write().await?;
         for (repository, digest) in step {

@@ -127,13 +127,13 @@ pub async fn forget(tx: &mut Write<'_>, repository: &str, digest: &str, bound: T
     Ok(true)
 }
 
-/// Forgets where tags dropped before `bound` led; at most `limit`.
-pub async fn forget_tags(tx: &mut Write<'_>, bound: Timestamp, limit: u32) -> Result<(), DbError> {
+/// Forgets where tags dropped before `bound` led; at most `limit`. Returns how many.
+pub async fn forget_tags(tx: &mut Write<'_>, bound: Timestamp, limit: u32) -> Result<u64, DbError> {
     sqlx::query("DELETE FROM dropped_tag WHERE rowid IN (SELECT rowid FROM dropped_tag WHERE dropped < $1 LIMIT $2)")
         .bind(micros(bound))
         .bind(i64::from(limit))
         .execute(&mut **tx)
         .await
-        .map(drop)
+        .map(|done| done.rows_affected())
         .map_err(DbError::at("forgetting dropped tags"))
 }

@@ -94,6 +94,54 @@ async fn dropped_version_is_gone_for_good_after_its_time_and_only_its_own_bytes_
     assert!(layer("v1").exists());
 }
 
+/// More tags than the sweep forgets in one step: as long as one of them is known it can be restored, so no manifest may go
+/// before the last of its tags.
+#[tokio::test]
+async fn tag_is_forgotten_before_its_manifest_however_many_others_are() {
+    let server = Server::start().await;
+    let manifest = server.push_image("open/one", "one").await;
+    assert_eq!(server.put("open/one", "v1", &manifest).await.status(), StatusCode::CREATED);
+    let mut tx = server.gateway.db.write().await.unwrap();
+    for nth in 0..1_500 {
+        sqlx::query("INSERT INTO dropped_tag (repository, name, digest, dropped, reason) VALUES ($1, $2, $3, 1, 'x')")
+            .bind("open/one")
+            .bind(format!("old{nth}"))
+            .bind(manifest.digest().to_string())
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+    }
+    db::commit(tx).await.unwrap();
+    let path = format!("/v2/open/one/manifests/{}", manifest.digest());
+    assert_eq!(server.send(Method::DELETE, &path, &[], "").await.status(), StatusCode::ACCEPTED);
+    assert_eq!(sweep::pass(&server.gateway, later(15)).await.unwrap().forgotten, 1);
+    let mut tx = server.gateway.db.write().await.unwrap();
+    let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM dropped_tag").fetch_one(&mut *tx);
+    assert_eq!(count.await.unwrap(), 0, "a tag that is known longer than its manifest");
+    db::commit(tx).await.unwrap();
+    let (status, _) = server.order("retention/restore", &json!({ "repository": "open/one", "name": "v1" })).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let found = server.get("/v2/open/one/tags/list").await.text().await.unwrap();
+    assert!(!found.contains("v1"), "a tag that leads nowhere: {found}");
+}
+
+#[tokio::test]
+async fn tag_whose_manifest_is_gone_is_not_restored() {
+    let server = Server::start().await;
+    server.push_image("open/one", "another").await;
+    let mut tx = server.gateway.db.write().await.unwrap();
+    sqlx::query(
+        "INSERT INTO dropped_tag (repository, name, digest, dropped, reason) VALUES ('open/one', 'v1', $1, 1, 'x')",
+    )
+    .bind(Digest::sha256(b"nothing").to_string())
+    .execute(&mut *tx)
+    .await
+    .unwrap();
+    db::commit(tx).await.unwrap();
+    let (status, _) = server.order("retention/restore", &json!({ "repository": "open/one", "name": "v1" })).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
 /// More than the sweep does in one step: none is left over, and what still serves is not touched.
 #[tokio::test]
 async fn many_deleted_images_go_whole_and_their_neighbours_stay() {
