@@ -347,16 +347,7 @@ impl Phase {
 
     /// True on the way from `hold` to `open`, where callers may wait at the entrance.
     pub const fn holds(&self) -> bool {
-        match self {
-            Self::Holding(_)
-            | Self::Stopping(_)
-            | Self::Snapshotting(_)
-            | Self::Exchanging(_)
-            | Self::Starting(_)
-            | Self::Checking(_)
-            | Self::Opening(_) => true,
-            Self::Empty | Self::Serving(_) | Self::Probation(_) | Self::BackingOff(_) | Self::NeedsOperator(_) => false,
-        }
+        self.change().is_some() && !matches!(self, Self::Probation(_) | Self::BackingOff(_))
     }
 
     /// The generation that the entrance leads to.

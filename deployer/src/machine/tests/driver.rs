@@ -238,6 +238,17 @@ impl Driver {
         }
     }
 
+    /// Switches to a release that is paid once while it is open, and then dies.
+    pub(super) fn dies_open(&mut self, version: &str) {
+        let new = self.prepare(version).unwrap();
+        self.switch(new).unwrap().unwrap();
+        self.until_probation();
+        self.world.pay();
+        self.world.running.clear();
+        self.settle().unwrap();
+        self.settled();
+    }
+
     pub(super) fn outcome(&self) -> &Outcome {
         &self.state.ended.as_ref().unwrap().outcome
     }

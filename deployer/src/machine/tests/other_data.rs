@@ -10,13 +10,7 @@ use crate::machine::{
 fn gone_back() -> Driver {
     let (mut driver, _) = Driver::serving(&two());
     driver.world.pay();
-    let new = driver.prepare("1.1.0").unwrap();
-    driver.switch(new).unwrap().unwrap();
-    driver.until_probation();
-    driver.world.pay();
-    driver.world.running.clear();
-    driver.settle().unwrap();
-    driver.settled();
+    driver.dies_open("1.1.0");
     driver
 }
 

@@ -97,13 +97,7 @@ fn a_release_that_never_comes_alive_leaves_the_data_as_before() {
 #[test]
 fn an_old_program_that_cannot_read_the_new_data_waits_for_a_person() {
     let (mut driver, old) = Driver::serving(&[facts("1.0.0", 11, &[11]), facts("1.1.0", 12, &[11, 12])]);
-    let new = driver.prepare("1.1.0").unwrap();
-    driver.switch(new).unwrap().unwrap();
-    driver.until_probation();
-    driver.world.pay();
-    driver.world.running.clear();
-    driver.settle().unwrap();
-    driver.settled();
+    driver.dies_open("1.1.0");
     let Phase::NeedsOperator(stuck) = &driver.state.phase else { panic!("{:?}", driver.state.phase) };
     let why = "1.1.0 died of SIGSEGV after 4.2 s; 1.0.0 cannot read dataset `ledger`: its schema is 12, it reads 11";
     assert_eq!(stuck.why, why);
